@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using OpenWeights.Tune.Cli.Commands;
+using OpenWeights.Tune.Cli.Completion;
 using OpenWeights.Tune.Distributed;
 
 namespace OpenWeights.Tune.Cli;
@@ -33,6 +34,7 @@ internal static class CommandLine
         ("bench", BenchCommand.Create),
         ("recipes", RecipesCommand.Create),
         ("doctor", DoctorCommand.Create),
+        ("completion", CompletionCommand.Create),
     ];
 
     /// <summary>Names of the commands.</summary>
@@ -41,6 +43,11 @@ internal static class CommandLine
     /// <summary>Runs the program and returns its exit code.</summary>
     internal static int Run(string[] arguments)
     {
+        if (Completions.Answer(arguments, Root, Console.Out))
+        {
+            return ExitCode.Success;
+        }
+
         // Commands are case-insensitive.
         if (arguments.Length > 0 && s_commands.FirstOrDefault(c => c.Name.Equals(arguments[0], StringComparison.OrdinalIgnoreCase)).Name is { } name)
         {

@@ -31,14 +31,14 @@ internal sealed class ModelSession : IDisposable
         model = ModelPath.Resolve(model, new DownloadConsole(), Signals.Stop);
         var choices = adapters.Select(AdapterChoice.Parse).ToList();
         model = NewTokens.FolderFor(model, choices.Select(static c => c.Folder));
-        var (place, settings) = (Devices.Find(device), QuantizationSettings.Of(quantization));
-        var (exact, rounded) = isExact && dtype == "auto" ? ExactDType.Of(model, place, settings, AvailableMemory.Of(place)) : (null, null);
+        var (place, settings) = (Devices.Find(device.Split(',')), QuantizationSettings.Of(quantization));
+        var (exact, rounded) = isExact && dtype == "auto" ? ExactDType.Of(model, place[^1], settings, AvailableMemory.Of(place)) : (null, null);
         if (rounded is not null)
         {
             Warn(rounded);
         }
 
-        Loaded = ModelLoader.Load(model, exact ?? Devices.DType(dtype), place, settings, labels: AdapterChoice.Labels(choices), keepsBlocks: quantization is null && !isExact);
+        Loaded = ModelLoader.LoadOnto(model, exact ?? Devices.DType(dtype), place, settings, labels: AdapterChoice.Labels(choices), keepsBlocks: quantization is null && !isExact);
         if (Loaded.Model.HeldBlocks is { Count: > 0 } held)
         {
             Console.Error.WriteLine($"note: weights stay packed as the file has them ({string.Join(", ", held.Select(static h => $"{Amount.Count(h.Bytes >> 20)} MiB of {h.Type}"))}); --quantization none unpacks them.");

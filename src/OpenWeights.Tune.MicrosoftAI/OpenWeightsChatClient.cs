@@ -19,6 +19,7 @@ public sealed class OpenWeightsChatClient : IChatClient
 {
     private readonly Func<AnswerRequest, CancellationToken, IAsyncEnumerable<AnswerEvent>> _answer;
     private readonly AnswerService? _service;
+    private readonly ServedModelUse? _use;
     private readonly ChatClientMetadata _metadata;
 
     /// <summary>Creates a client.</summary>
@@ -27,6 +28,17 @@ public sealed class OpenWeightsChatClient : IChatClient
     /// <exception cref="AnswerRefusedException">No model has the name.</exception>
     public OpenWeightsChatClient(AnswerService service, string? model = null)
         : this((service ?? throw new ArgumentNullException(nameof(service))).AnswerAsync, service.Find(model).Name) => _service = service;
+
+    /// <summary>Creates a client of a model, which has it alone, with other clients and generators of it, until they are disposed.</summary>
+    /// <param name="model">The model, with its adapter; the caller keeps ownership.</param>
+    /// <exception cref="InvalidDataException">The model generates no text, or its adapter can only be used merged.</exception>
+    public OpenWeightsChatClient(LanguageModel model)
+        : this((model ?? throw new ArgumentNullException(nameof(model))).Serve())
+    {
+    }
+
+    private OpenWeightsChatClient(ServedModelUse use)
+        : this(use.Service, use.Name) => _use = use;
 
     internal OpenWeightsChatClient(Func<AnswerRequest, CancellationToken, IAsyncEnumerable<AnswerEvent>> answer, string model)
     {
@@ -62,10 +74,8 @@ public sealed class OpenWeightsChatClient : IChatClient
             : null;
     }
 
-    /// <summary>Does nothing: what answers is the caller's.</summary>
-    public void Dispose()
-    {
-    }
+    /// <summary>Gives the model back; what else answers is the caller's.</summary>
+    public void Dispose() => _use?.Dispose();
 
     private async IAsyncEnumerable<ChatResponseUpdate> Stream(AnswerRequest request, [EnumeratorCancellation] CancellationToken stop)
     {

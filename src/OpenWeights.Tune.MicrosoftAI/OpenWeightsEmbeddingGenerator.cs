@@ -14,6 +14,7 @@ namespace OpenWeights.Tune.MicrosoftAI;
 public sealed class OpenWeightsEmbeddingGenerator : IEmbeddingGenerator<string, Embedding<float>>
 {
     private readonly AnswerService _service;
+    private readonly ServedModelUse? _use;
     private readonly string _model;
     private readonly EmbeddingGeneratorMetadata _metadata;
 
@@ -28,6 +29,16 @@ public sealed class OpenWeightsEmbeddingGenerator : IEmbeddingGenerator<string, 
         _model = service.Find(model).Name;
         _metadata = new EmbeddingGeneratorMetadata("openweights", providerUri: null, _model, service.EmbeddingWidth);
     }
+
+    /// <summary>Creates a generator of a model, which has it alone, with other generators and clients of it, until they are disposed.</summary>
+    /// <param name="model">The model, with its adapter; the caller keeps ownership.</param>
+    public OpenWeightsEmbeddingGenerator(LanguageModel model)
+        : this((model ?? throw new ArgumentNullException(nameof(model))).Serve())
+    {
+    }
+
+    private OpenWeightsEmbeddingGenerator(ServedModelUse use)
+        : this(use.Service, use.Name) => _use = use;
 
     /// <inheritdoc/>
     /// <exception cref="AnswerRefusedException">A text is empty or too long, or no model has the name.</exception>
@@ -65,10 +76,8 @@ public sealed class OpenWeightsEmbeddingGenerator : IEmbeddingGenerator<string, 
             : null;
     }
 
-    /// <summary>Does nothing: what computes the vectors is the caller's.</summary>
-    public void Dispose()
-    {
-    }
+    /// <summary>Gives the model back; what else computes the vectors is the caller's.</summary>
+    public void Dispose() => _use?.Dispose();
 
     private static bool IsQuery(EmbeddingGenerationOptions? options) => options?.AdditionalProperties?.GetValueOrDefault("input_type")?.ToString() switch
     {

@@ -6,6 +6,13 @@ namespace OpenWeights.Build.Tests;
 /// <summary>The published packages whose files are read, as this project has restored them.</summary>
 internal static class Packages
 {
+    /// <summary>The folder of the restored packages.</summary>
+    public static string Folder => Value("Packages");
+
+    public static string TorchSharpVersion => Value("TorchSharp");
+
+    public static string LibTorchVersion => Value("LibTorch");
+
     public static string TorchSharp(string platform, string file) => Native("torchsharp", Value("TorchSharp"), platform, file);
 
     public static string LibTorch(string platform, string file) => Native($"libtorch-cpu-{platform}", Value("LibTorch"), platform, file);

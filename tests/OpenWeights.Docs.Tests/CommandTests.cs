@@ -30,6 +30,7 @@ internal sealed partial class CommandTests
         ("scripts/gpu-check", "needs a GPU"),
         ("^OWT_TORCH=", "sets the checkout up for another torch; SetupScriptTests does so in a copy"),
         ("^dotnet ", "a build, or a sample, which has a test of its own"),
+        ("^scripts/pack", "PackageTests makes the packages and uses them"),
         ("^ollama ", "needs Ollama"),
         (" push ", "writes to the Hub; PushTests does so with one of its own"),
         ("^(mpirun|docker|vllm|llama-|git clone|cd |export )|--ranks|hub://|(device[= ]cuda)", "needs MPI, Docker, another server, the network or a GPU"),

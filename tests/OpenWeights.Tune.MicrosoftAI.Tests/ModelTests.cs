@@ -75,6 +75,22 @@ internal sealed class ModelTests
     }
 
     [Test]
+    public async Task A_model_of_a_program_chats_with_its_adapter_and_is_its_owners_again_afterwards()
+    {
+        using var model = LanguageModel.Load(s_base, new ModelSection { Device = "cpu" }).AddAdapter(new AdapterSection { Path = _folder.At("run", "adapter") });
+        using (var client = new OpenWeightsChatClient(model))
+        using (var generator = new OpenWeightsEmbeddingGenerator(model))
+        {
+            var response = await client.GetResponseAsync(Question, new ChatOptions { Temperature = 0, MaxOutputTokens = 24 });
+            Assert.That(response.Text, Is.EqualTo(Alone("mine", 24)));
+            Assert.That((await generator.GenerateVectorAsync("a")).Length, Is.EqualTo(_service.EmbeddingWidth));
+            Assert.That(() => model.Generate(Question), Throws.InvalidOperationException.With.Message.Contains("dispose it first"));
+        }
+
+        Assert.That(model.Generate(Question, new GenerationOptions { MaxNewTokens = 24 }), Is.EqualTo(Alone("mine", 24)));
+    }
+
+    [Test]
     public async Task The_most_tokens_and_stop_sequences_end_a_response()
     {
         const string Number = "Write four hundred and forty in digits.";

@@ -10,7 +10,7 @@ internal static unsafe class PretendDevice
     private static nint s_library;
     private static delegate* unmanaged<int, long> s_count;
     private static delegate* unmanaged<delegate* unmanaged<byte*, void>, void> s_listen;
-    private static delegate* unmanaged<long*, long*, void> s_memory;
+    private static delegate* unmanaged<int, long*, long*, void> s_memory;
     private static delegate* unmanaged<int> s_isReadable;
     private static delegate* unmanaged<int, void> s_setCapability;
 
@@ -23,6 +23,7 @@ internal static unsafe class PretendDevice
         CopiesInUnpinned,
         CopiesOut,
         CopiesOutLate,
+        CopiesAcross,
     }
 
     internal static string Path => System.IO.Path.Combine(AppContext.BaseDirectory, "libPretendCuda.so");
@@ -32,14 +33,17 @@ internal static unsafe class PretendDevice
 
     internal static long Count(Counted what) => s_count((int)what);
 
-    internal static long MemoryInUse
+    /// <summary>Number of devices; the program's own processes have one.</summary>
+    internal const int Devices = 2;
+
+    internal static long MemoryInUse => MemoryOf(0);
+
+    /// <summary>Bytes in use on a device.</summary>
+    internal static long MemoryOf(int device)
     {
-        get
-        {
-            long live, peak;
-            s_memory(&live, &peak);
-            return live;
-        }
+        long live, peak;
+        s_memory(device, &live, &peak);
+        return live;
     }
 
     /// <summary>Gives the device a compute capability, times ten.</summary>
@@ -61,12 +65,13 @@ internal static unsafe class PretendDevice
         s_library = NativeLibrary.Load(Path);
         s_count = (delegate* unmanaged<int, long>)Export("count");
         s_listen = (delegate* unmanaged<delegate* unmanaged<byte*, void>, void>)Export("listen");
-        s_memory = (delegate* unmanaged<long*, long*, void>)Export("memory");
+        s_memory = (delegate* unmanaged<int, long*, long*, void>)Export("memory");
         s_isReadable = (delegate* unmanaged<int>)Export("is_readable");
         s_setCapability = (delegate* unmanaged<int, void>)Export("set_capability");
+        ((delegate* unmanaged<int, void>)Export("set_devices"))(Devices);
         OpenWeights.Tune.Torch.CudaDriver.StandIn = s_library;
         s_listen(&Heard);
-        Assert.That(torch.cuda.is_available() && torch.cuda.device_count() == 1);
+        Assert.That(torch.cuda.is_available() && torch.cuda.device_count() == Devices);
     }
 
     private static void* Export(string name) => (void*)NativeLibrary.GetExport(s_library, "pretend_cuda_" + name);

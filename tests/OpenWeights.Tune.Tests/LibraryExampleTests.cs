@@ -3,15 +3,8 @@ using System.Text.RegularExpressions;
 using NUnit.Framework;
 using OpenWeights.Formats.Gguf;
 using OpenWeights.Testing;
-using OpenWeights.Tokenizers;
-using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Decoding;
-using OpenWeights.Tune.Export;
-using OpenWeights.Tune.Export.Gguf;
-using OpenWeights.Tune.Models.Weights;
-using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Tests;
@@ -26,13 +19,16 @@ public sealed partial class LibraryExampleTests
     public void The_example_trains_answers_and_exports()
     {
         using var folder = new TemporaryFolder();
-        var listener = new SilentListener();
-        var (model, rows) = (Path.Combine(SharedFiles.Root, "datasets", "quickstart", "base"), Path.Combine(SharedFiles.Root, "datasets", "quickstart", "train.jsonl"));
-        var answer = Example(model, rows, folder.At("run"), steps: 12, "Give the ISO date of April third, nineteen oh six.", listener);
-        Assert.That(listener.Steps, Has.Count.EqualTo(12));
+        var data = Path.Combine(SharedFiles.Root, "datasets", "quickstart");
+        static string Said(JsonNode row, int turn) => row["messages"]![turn]!["content"]!.GetValue<string>();
+        var questions = File.ReadLines(Path.Combine(data, "train.jsonl")).Select(static l => JsonNode.Parse(l)!).Select(static r => (Said(r, 0), Said(r, 1))).ToList();
+        var steps = new Steps();
+        var answer = Example(Path.Combine(data, "base"), questions, folder.At("out"), steps: 12, "Give the ISO date of April third, nineteen oh six.", steps, CancellationToken.None);
+        Assert.That(steps.Seen.Select(static s => s.Step), Is.EqualTo(Enumerable.Range(1, 12)));
         Assert.That(answer, Is.Not.Empty);
-        Assert.That(File.Exists(folder.At("run-merged", "model.safetensors")));
-        using var gguf = GgufFile.Open(folder.At("run.gguf"));
+        Assert.That(File.Exists(folder.At("out", "adapter", "adapter_model.safetensors")));
+        Assert.That(File.Exists(folder.At("out", "merged", "model.safetensors")));
+        using var gguf = GgufFile.Open(folder.At("out", "model.gguf"));
         Assert.That(gguf.Tensors, Is.Not.Empty);
     }
 
@@ -46,37 +42,29 @@ public sealed partial class LibraryExampleTests
         Assert.That(string.Join('\n', here.Split('\n').Select(static l => l.Length > 0 ? l[8..] : l)), Is.EqualTo(shown));
     }
 
-    private static string Example(string model, string rows, string output, int steps, string question, IRunListener listener)
+    private static string Example(string name, IReadOnlyList<(string Question, string Answer)> questions, string output, int steps, string question, IProgress<StepMetrics> progress, CancellationToken stop)
     {
         // From here
-        var config = new RunConfig
-        {
-            OutputDir = output,
-            Model = new ModelSection { Path = model },
-            Adapter = new AdapterSection { Rank = 8, LoraAlpha = 16 },
-            Data = new DataSection { Train = [new DataSource { Path = rows }] },
-            Training = new TrainingSection { MaxSteps = steps, LearningRate = 2e-3 },
-        };
-        using (var run = TrainingRun.Prepare(config, listener))
-        {
-            _ = run.Run(overwrite: false, command: "my program", CancellationToken.None);
-        }
+        using var model = LanguageModel.Load(name).AddAdapter(new AdapterSection { Rank = 8, LoraAlpha = 16 });
 
-        using var loaded = ModelLoader.Load(ModelPath.Resolve(model), dtype: null, Devices.Find("auto"));
-        using var adapters = new AdapterSet(loaded.Model);
-        _ = adapters.Load("mine", Path.Combine(output, "adapter"));
-        adapters.Use(("mine", 1));
+        IEnumerable<TrainingRow> rows = questions.Select(q => TrainingRow.Chat(ChatTurn.User(q.Question), ChatTurn.Assistant(q.Answer)));
+        var settings = new RunConfig { Training = new TrainingSection { MaxSteps = steps, LearningRate = 2e-3 } };
+        var result = model.Train(rows, settings, progress, stop);
 
-        var tokenizer = Tokenizer.Load(loaded.Folder.FolderPath);
-        var messages = new JsonArray(new JsonObject { ["role"] = "user", ["content"] = question });
-        var prompt = tokenizer.Encode(new ChatRenderer(tokenizer).Render(messages, tools: null, addGenerationPrompt: true), addSpecialTokens: false);
-        var generator = new TextGenerator(loaded.Model, new GenerationOptions { MaxNewTokens = 16, EndTokens = EndTokens.Of(loaded.Folder, tokenizer) });
-        var answer = tokenizer.Decode(generator.Continue([prompt])[0].OutputIds, skipSpecialTokens: true);
+        var answer = model.Generate(question, new GenerationOptions { MaxNewTokens = 16 }, stop);
 
-        _ = MergedExport.Write(loaded, adapters.Active!, output + "-merged", dtype: null, maxShardBytes: 5L << 30);
-        _ = GgufExport.Write(loaded.Folder, adapters.Active, output + ".gguf", GgufPreset.Of("q8_0"), loaded.Model);
+        model.SaveAdapter(Path.Combine(output, "adapter"));
+        model.SaveMerged(Path.Combine(output, "merged"));
+        model.SaveGguf(Path.Combine(output, "model.gguf"), "q8_0");
         // to here
-        return answer;
+        return result is null ? "" : answer;
+    }
+
+    private sealed class Steps : IProgress<StepMetrics>
+    {
+        internal List<StepMetrics> Seen { get; } = [];
+
+        public void Report(StepMetrics value) => Seen.Add(value);
     }
 
     [GeneratedRegex(@"```csharp\n(.*?)```", RegexOptions.Singleline)]

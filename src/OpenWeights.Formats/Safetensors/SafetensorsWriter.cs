@@ -36,6 +36,19 @@ public static class SafetensorsWriter
         AtomicFile.Write(path, stream => WriteAll(stream, header, ordered), expectedBytes: length);
     }
 
+    /// <summary>Asks for the bytes of tensors in the order in which <see cref="Write"/> does, and drops them: for a process that takes part in making
+    /// what another one writes.</summary>
+    /// <param name="tensors">The tensors, in any order.</param>
+    /// <exception cref="ArgumentException">Two tensors have one name.</exception>
+    public static void Drop(IReadOnlyList<TensorToWrite> tensors)
+    {
+        ArgumentNullException.ThrowIfNull(tensors);
+        foreach (var tensor in Order(tensors))
+        {
+            tensor.WriteBytes(Stream.Null);
+        }
+    }
+
     private static TensorToWrite[] Order(IReadOnlyList<TensorToWrite> tensors)
     {
         TensorToWrite[] ordered =

@@ -57,6 +57,7 @@ public static partial class torch
         public Tensor zero_() => Op.InPlace("aten::zero_", this);
         public Tensor fill_(Scalar value) => Op.InPlace("aten::fill_.Scalar", this, value);
         public Tensor copy_(Tensor source, bool nonBlocking = false) => Op.InPlace("aten::copy_", this, source, nonBlocking);
+        public Tensor set_(Tensor source) => Op.InPlace("aten::set_.source_Tensor", this, source);
         public Tensor tril(long diagonal = 0) => Op.Tensor("aten::tril", this, diagonal);
         public Tensor triu(long diagonal = 0) => Op.Tensor("aten::triu", this, diagonal);
     }

@@ -13,6 +13,8 @@ public static partial class torch
         public ScalarType dtype => (ScalarType)Info().DType;
         public DeviceType device_type => (DeviceType)Info().DeviceType;
 
+        public int device_index => device.index;
+
         public Device device
         {
             get

@@ -3,11 +3,13 @@ using System.Text.Json.Nodes;
 using OpenWeights.Tune.Benchmarks;
 using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Families;
 using OpenWeights.Tune.Optimizers;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Training.Ranks;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Cli.Commands;
@@ -37,6 +39,7 @@ internal static class BenchCommand
     private static readonly Option<string> s_mode = new("--mode") { Description = "Train all weights (full) or an adapter on all linear layers (lora).", DefaultValueFactory = static _ => "lora" };
     private static readonly Option<string?> s_quantization = new("--quantization") { Description = "Quantize the frozen linear layers under an adapter: none, nf4 or int8." };
     private static readonly Option<string> s_dtype = new("--dtype") { Description = "Data type of the weights: float32 or bfloat16.", DefaultValueFactory = static _ => "float32" };
+    private static readonly Option<string> s_shard = new("--shard") { Description = "Several ranks (owt launch -- bench train): what they share out, as parallel.shard.", DefaultValueFactory = static _ => "none" };
     private static readonly Option<string> s_optimizer = new("--optimizer") { Description = "Optimizer, by its name in a config.", HelpName = "NAME", DefaultValueFactory = static _ => "adamw" };
     private static readonly Option<string> s_stored = new("--stored") { Description = "Data type of the checkpoint: float32, bfloat16 or float16.", DefaultValueFactory = static _ => "bfloat16" };
     private static readonly Option<int> s_megabytes = CommonOptions.Number("--megabytes", "The checkpoint's size in MiB.", 1024, 1);
@@ -57,12 +60,13 @@ internal static class BenchCommand
         _ = s_family.OnlyFrom([.. FamilyRegistry.All.Select(static f => f.ModelType)]);
         _ = s_mode.OnlyFrom("full", "lora");
         _ = s_dtype.OnlyFrom("float32", "bfloat16");
+        _ = s_shard.OnlyFrom("none", "optimizer");
         _ = s_optimizer.OnlyFrom([.. OptimizerKinds.Names]);
         _ = s_quantization.OnlyFrom("none", "nf4", "int8");
         _ = s_checkpointing.OnlyFrom("none", "block", "selective");
         var train = new Command("train", "Measures training steps of a model with random weights on random tokens; prints JSON.")
         {
-            s_length, s_batch, s_mode, s_rank, s_dtype, s_quantization, s_checkpointing, s_optimizer, s_steps, s_config, s_device, Json,
+            s_length, s_batch, s_mode, s_rank, s_dtype, s_quantization, s_checkpointing, s_optimizer, s_shard, s_steps, s_config, s_device, Json,
         };
         ShapeOptions.ForEach(train.Options.Add);
         train.Validators.Add(static result =>
@@ -147,9 +151,13 @@ internal static class BenchCommand
             return ExitCode.Success;
         }
 
+        RankStart.Prepare();
+        using var ranks = RunRanks.Join(arguments.GetValue(s_device)!);
         Devices.UseAllCores();
-        var result = TrainingBenchmark.Run(new TrainingBenchmarkOptions
+        var result = ranks.Guard(() => TrainingBenchmark.Run(new TrainingBenchmarkOptions
         {
+            Ranks = ranks,
+            Shard = arguments.GetValue(s_shard)!,
             Family = Family(arguments),
             Shape = shape,
             RowLength = length,
@@ -161,10 +169,17 @@ internal static class BenchCommand
             ActivationCheckpointing = arguments.GetResult(s_checkpointing) is null ? "none" : arguments.GetValue(s_checkpointing) ?? "block",
             Optimizer = arguments.GetValue(s_optimizer)!,
             Steps = arguments.GetValue(s_steps),
-        }, Signals.Stop);
+        }, Signals.Stop));
+        if (!ranks.IsFirst)
+        {
+            return ExitCode.Success;
+        }
+
         JsonLines.Write(new JsonObject
         {
             ["tokens_per_second"] = Math.Round(result.TokensPerSecond, 1),
+            ["ranks"] = ranks.Count,
+            ["communication_seconds"] = Math.Round(result.CommunicationSeconds, 4),
             ["peak_memory_bytes"] = result.PeakMemoryBytes,
             ["peak_tensor_bytes"] = result.PeakTensorBytes,
             ["estimated_memory_bytes"] = result.EstimatedMemoryBytes,

@@ -49,12 +49,12 @@ internal static class CommonOptions
 
     internal static Option<bool> Json() => new("--json") { Description = "Print JSON instead of text." };
 
-    internal static Option<string> Device()
+    internal static Option<string> Device(bool isOne = true)
     {
-        var option = new Option<string>("--device") { Description = "Device: auto, cpu, cuda or cuda:N.", DefaultValueFactory = static _ => "auto" };
-        option.Validators.Add(static result =>
+        var option = new Option<string>("--device") { Description = isOne ? "Device: auto, cpu, cuda or cuda:N." : "Device: auto, cpu, cuda or cuda:N; or several GPUs over which the layers are spread: cuda:0,cuda:1.", DefaultValueFactory = static _ => "auto" };
+        option.Validators.Add(result =>
         {
-            if (Devices.NameProblem(result.GetValueOrDefault<string>() ?? "") is { } problem)
+            if ((isOne ? Devices.NameProblem(result.GetValueOrDefault<string>() ?? "") : Devices.NameProblem((result.GetValueOrDefault<string>() ?? "").Split(','))) is { } problem)
             {
                 result.AddError($"--device: {problem}");
             }

@@ -34,7 +34,7 @@ internal static class DataCommand
     {
         HubData.Download(config.Data, new DownloadConsole(), Signals.Stop);
         var model = NewTokens.Folder(config.Model, ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop));
-        var tokenizer = new RowTokenizer(model, config.Data.TrainOn, NamedTemplates.Of(config, model), NamedTemplates.NameOf(config, model)) { Kind = ObjectiveKinds.Find(config.Objective.Type).Rows, QueryPrompt = config.Objective.QueryPrompt ?? "", DocumentPrompt = config.Objective.DocumentPrompt ?? "" };
+        var tokenizer = new RowTokenizer(model, config.Data.TrainOn, NamedTemplates.Of(config, model), NamedTemplates.NameOf(config, model)) { Kind = ObjectiveKinds.Of(config.Objective).Rows, QueryPrompt = config.Objective.QueryPrompt ?? "", DocumentPrompt = config.Objective.DocumentPrompt ?? "" };
         var decoder = ModelLoader.ReadConfig(ModelFolder.Open(model));
         var data = RunData.Read(config.Data, tokenizer, decoder.VocabularySize + config.Model.NewTokens.Count, config.Seed, kind, ContextLimit.Of(decoder, config.Model.MaxPositions));
         return (RunDefaults.Fit(config, data).Data, tokenizer);
@@ -45,7 +45,7 @@ internal static class DataCommand
         var file = RunConfigFile.Inspect(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
         RunCheck.RequirePaths(file);
         var config = file.Config;
-        var (data, rowTokenizer) = Read(config, ObjectiveKinds.Find(config.Objective.Type).RowsOf(config.Objective) is RowKind.Prompts ? RowKind.Prompts : null);
+        var (data, rowTokenizer) = Read(config, ObjectiveKinds.Of(config.Objective).RowsOf(config.Objective) is RowKind.Prompts ? RowKind.Prompts : null);
         var tokenizer = data.Train.Report.IsTokenized && !rowTokenizer.HasTokenizer ? null : rowTokenizer.Tokenizer as Tokenizer;
         foreach (var warning in data.Warnings)
         {

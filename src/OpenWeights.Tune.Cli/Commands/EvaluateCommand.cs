@@ -4,6 +4,7 @@ using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Evaluation;
+using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Evaluation.Tasks;
 using OpenWeights.Tune.Models;
 
@@ -67,9 +68,9 @@ internal static class EvaluateCommand
             }
 
             var known = AnswerMetric.All.Select(static m => m.Name).ToList();
-            foreach (var name in Split(result.GetValue(s_metrics) ?? UsualMetrics).Where(n => !known.Contains(n)))
+            foreach (var name in Split(result.GetValue(s_metrics) ?? UsualMetrics).Where(n => !known.Contains(n) && !OwnClass.Is(n)))
             {
-                result.AddError($"--metrics: '{name}' is not a metric; metrics are {string.Join(", ", known)}.{Spelling.DidYouMean(name, known)}");
+                result.AddError($"--metrics: '{name}' is not a metric; metrics are {string.Join(", ", known)}, or {OwnClass.Written}.{Spelling.DidYouMean(name, known)}");
             }
         });
         command.SetAction(Run);
@@ -89,7 +90,7 @@ internal static class EvaluateCommand
         using var session = s_model.Open(arguments);
         if (arguments.GetValue(s_generate))
         {
-            var chosen = Split(arguments.GetValue(s_metrics)!).Distinct().Select(static n => AnswerMetric.All.First(m => m.Name == n)).ToList();
+            var chosen = Split(arguments.GetValue(s_metrics)!).Distinct().Select(static n => AnswerMetric.Find(n, new EvaluationSection())!).ToList();
             return new EvaluateAnswers(session, chosen, arguments.GetValue(s_stemmer), !arguments.GetValue(s_noBase), samples)
                 .Run(s_rows.Read(arguments, arguments.GetValue(s_data)!), arguments.GetValue(s_maxNewTokens), arguments.GetValue(s_json));
         }

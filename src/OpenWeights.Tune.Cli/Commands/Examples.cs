@@ -41,6 +41,7 @@ internal static class Examples
         ["estimate"] =
         [
             ("owt estimate mine.yaml", "memory of a run, by part"),
+            ("owt estimate mine.yaml --ranks 4 --device-memory 24GB", "each of four GPUs, for each kind of parallel.shard"),
             ("owt estimate mine.yaml training.micro_batch_size=1 --json", "override a setting; JSON for scripts"),
         ],
         ["data"] =
@@ -167,6 +168,11 @@ internal static class Examples
         [
             ("owt recipes copy qwen3-0.6b-lora --output mine.yaml", "a file of your own to change and train"),
             ("owt recipes copy qwen3-0.6b-lora", "the same in qwen3-0.6b-lora.yaml"),
+        ],
+        ["completion"] =
+        [
+            ("owt completion bash", "for the shell at hand: eval \"$(owt completion bash)\""),
+            ("owt completion fish", "for every shell: into ~/.config/fish/completions/owt.fish"),
         ],
         ["doctor"] =
         [

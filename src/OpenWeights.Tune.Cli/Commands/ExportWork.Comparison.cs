@@ -53,7 +53,7 @@ internal sealed partial class ExportWork
 
     private bool AddFolder(ExportComparison comparison, string folder)
     {
-        using var written = ModelLoader.Load(folder, null, _base!.Model.Device);
+        using var written = ModelLoader.LoadOnto(folder, null, _base!.Model.Devices);
         return comparison.AddWritten(new OwnReader(written.Model, written.Folder));
     }
 

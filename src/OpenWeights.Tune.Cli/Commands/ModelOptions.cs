@@ -13,7 +13,7 @@ internal sealed class ModelOptions(bool isExact = false)
     private readonly Option<string[]> _adapter = CommonOptions.Adapters();
     private readonly Option<bool> _anyBase = CommonOptions.AnyBase();
     private readonly Option<string?> _quantization = CommonOptions.Quantization();
-    private readonly Option<string> _device = CommonOptions.Device();
+    private readonly Option<string> _device = CommonOptions.Device(isOne: false);
     private readonly Option<string> _dtype = isExact ? CommonOptions.ExactDType() : CommonOptions.DType();
     private readonly Option<string?> _templateValues = ChatTemplateKwargs();
 

@@ -5,6 +5,7 @@ using OpenWeights.Tune.Data.Files;
 using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training;
+using OpenWeights.Tune.Training.Ranks;
 
 namespace OpenWeights.Tune.Cli.Commands;
 
@@ -39,47 +40,61 @@ internal static class TrainCommand
         RankStart.Prepare();
         TorchSupplier.Current.LoadAhead();
         var file = RunConfigFile.Inspect(arguments.GetValue(s_config)!, arguments.GetValue(s_overrides) ?? []);
-        var config = file.Config;
-        var console = new RunConsole(arguments.GetValue(s_json));
-        var (resume, overwrite, isDry, json) = (arguments.GetValue(s_resume), arguments.GetValue(s_overwrite), arguments.GetValue(s_dryRun), arguments.GetValue(s_json));
         RunCheck.Require(file);
-        var finished = resume ? RunFolder.Finished(config) : null;
+        if (arguments.GetValue(s_dryRun))
+        {
+            return Train(arguments, file, null);
+        }
+
+        using var ranks = RunRanks.Join(file.Config.Model.Device.Values[0]);
+        return ranks.Guard(() => Train(arguments, file, ranks));
+    }
+
+    private static int Train(ParseResult arguments, ConfigFile file, RunRanks? ranks)
+    {
+        var (config, console) = (file.Config, new RunConsole(arguments.GetValue(s_json)));
+        var (resume, overwrite, json, isFirst) = (arguments.GetValue(s_resume), arguments.GetValue(s_overwrite), arguments.GetValue(s_json), ranks?.IsFirst != false);
+        var finished = resume && ranks is not { Count: > 1 } ? RunFolder.Finished(config) : null;
         if (finished is not null)
         {
             console.AlreadyFinished(finished);
             return ExitCode.Success;
         }
 
-        if (!isDry)
+        if (ranks is not null && isFirst)
         {
             // Before minutes are spent on data and weights.
             RunFolder.RequireFree(config, resume, overwrite);
             RunFolder.RequireWritable(config.OutputDir);
         }
 
-        if (ModelPath.WouldDownload(config.Model.Path))
+        if (ranks is null)
         {
-            _ = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
-            RunCheck.Require(file);
+            Download(config, file);
+        }
+        else
+        {
+            ranks.OncePerHost(() => Download(config, file));
         }
 
-        foreach (var compared in new[] { config.Objective.Teacher, config.Objective.Reference }.OfType<string>().Where(static m => m is not ("start" or "base") && ModelPath.WouldDownload(m)))
-        {
-            _ = ModelPath.Resolve(compared, new DownloadConsole(), Signals.Stop);
-        }
-
-        HubData.Download(config.Data, new DownloadConsole(), Signals.Stop);
         var options = new RunOptions(resume, IgnoreMemory: arguments.GetValue(s_force));
-        if (isDry)
+        if (ranks is null)
         {
             return DryRun(config, console, options, json);
         }
 
+        if (!isFirst)
+        {
+            using var share = TrainingRun.Prepare(config, console, ranks.Of(options));
+            _ = share.Run(overwrite, Environment.CommandLine, Signals.Stop);
+            return share.IsStopped ? ExitCode.Stopped : ExitCode.Success;
+        }
+
         var result = console.Show(() =>
         {
-            using var run = TrainingRun.Prepare(config, console, options);
+            using var run = TrainingRun.Prepare(config, console, ranks.Of(options));
             finished = resume ? RunFolder.Finished(config, run.Plan.TotalSteps) : null;
-            if (finished is not null)
+            if (finished is not null && ranks.Count == 1)
             {
                 return finished;
             }
@@ -105,6 +120,23 @@ internal static class TrainCommand
         }
 
         return ExitCode.Success;
+    }
+
+    // The models that the run reads, if they are on the Hub and not here.
+    private static void Download(RunConfig config, ConfigFile file)
+    {
+        if (ModelPath.WouldDownload(config.Model.Path))
+        {
+            _ = ModelPath.Resolve(config.Model.Path, new DownloadConsole(), Signals.Stop);
+            RunCheck.Require(file);
+        }
+
+        foreach (var compared in new[] { config.Objective.Teacher, config.Objective.Reference }.OfType<string>().Where(static m => m is not ("start" or "base") && ModelPath.WouldDownload(m)))
+        {
+            _ = ModelPath.Resolve(compared, new DownloadConsole(), Signals.Stop);
+        }
+
+        HubData.Download(config.Data, new DownloadConsole(), Signals.Stop);
     }
 
     private static int DryRun(RunConfig config, RunConsole console, RunOptions options, bool json)

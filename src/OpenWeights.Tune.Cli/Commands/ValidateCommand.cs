@@ -112,7 +112,7 @@ internal static class ValidateCommand
     {
         var skipping = config with { Data = config.Data with { BadRows = "skip" } };
         var draft = findings.Problems.Count == 0 ? RunDraft.Read(skipping, findings, new RunOptions(SettingsAlone: true)) : null;
-        var data = draft?.Data ?? DataCommand.Read(skipping, ObjectiveKinds.Find(skipping.Objective.Type).RowsOf(skipping.Objective)).Data;
+        var data = draft?.Data ?? DataCommand.Read(skipping, ObjectiveKinds.Of(skipping.Objective).RowsOf(skipping.Objective)).Data;
         var reports = new[] { data.Train.Report, data.Eval?.Report }.OfType<DataReport>().ToList();
         var bad = config.Data.BadRows == "error" ? reports.Sum(static r => r.BadRows) : 0;
         if (bad > 0)

@@ -26,7 +26,7 @@ internal static class PlanJson
         ["steps"] = plan.TotalSteps,
         ["steps_per_epoch"] = plan.StepsPerEpoch,
         ["steps_done"] = plan.StepsDone,
-        ["rows_per_step"] = plan.Config.Training.RowsAtOnce * plan.Config.Training.GradientAccumulationSteps,
+        ["rows_per_step"] = plan.Config.Training.RowsAtOnce * plan.Config.Training.GradientAccumulationSteps * plan.Ranks,
         ["memory"] = new JsonObject
         {
             ["weights"] = plan.Memory.Weights,

@@ -33,7 +33,7 @@ internal static class PlanText
             yield return $"          {Amount.Percent(plan.Padding)} of the batches is padding";
         }
 
-        yield return $"steps     {Amount.Count(plan.TotalSteps)}{(plan.StepsDone > 0 ? $", of which {plan.StepsDone} are done" : "")} ({Amount.Count(plan.StepsPerEpoch)} an epoch, {config.Training.RowsAtOnce} x {config.Training.GradientAccumulationSteps} rows each)";
+        yield return $"steps     {Amount.Count(plan.TotalSteps)}{(plan.StepsDone > 0 ? $", of which {plan.StepsDone} are done" : "")} ({Amount.Count(plan.StepsPerEpoch)} an epoch, {config.Training.RowsAtOnce} x {config.Training.GradientAccumulationSteps}{(plan.Ranks > 1 ? $" x {plan.Ranks} ranks" : "")} rows each)";
         if (plan.Start is { } start)
         {
             yield return $"start     {start.Text}";

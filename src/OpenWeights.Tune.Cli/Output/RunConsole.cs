@@ -95,7 +95,7 @@ internal sealed class RunConsole : IRunListener
         var loss = metrics.Objective.ContainsKey(Reward) ? "" : $"  loss {Amount.Number(metrics.Loss, "F4")}";
         var (place, left) = ($"step {metrics.Step}/{totalSteps}{loss}{Shown(metrics.Objective)}", Left(metrics.Step, totalSteps));
         var text = $"{place}  rate {Amount.Number(metrics.LearningRate, "0.00e0")}  norm {Amount.Number(metrics.GradNorm, "F2")}  "
-            + $"{Amount.Count((long)metrics.TokensPerSecond)} tokens/s  {left}  {Amount.Bytes(metrics.PeakMemoryBytes)}";
+            + $"{Amount.Count((long)metrics.TokensPerSecond)} tokens/s  {left}  {Amount.Bytes(metrics.PeakMemoryBytes)}{Waiting(metrics)}";
         if (_task is not null)
         {
             _task.Value = metrics.Step;
@@ -107,6 +107,9 @@ internal sealed class RunConsole : IRunListener
             Line(text);
         }
     }
+
+    // Of several ranks, how much of the time nothing was computed.
+    private static string Waiting(StepMetrics metrics) => metrics.CommunicationSeconds is { } seconds ? $"  {Amount.Percent(seconds / metrics.Seconds)} of the time communication" : "";
 
     public void Evaluated(EvaluationMetrics metrics)
     {
@@ -131,14 +134,14 @@ internal sealed class RunConsole : IRunListener
     {
         if (_json)
         {
-            JsonLines.Write(scores);
+            JsonLines.Write(Reported(scores));
         }
 
         if (scores.When is Before or After)
         {
             _answers[scores.When] = answers;
             _asked = scores.Asked;
-            Line($"{scores.When}: {answers.Count(static a => a.IsExact)} of {answers.Count} {(scores.Asked == EvaluationRows.Trained ? "" : "eval ")}answers are exactly right, chrF {Amount.Number(scores.ChrF, "F1")}, BLEU {Amount.Number(scores.Bleu, "F1")}");
+            Line($"{scores.When}: {answers.Count(static a => a.IsExact)} of {answers.Count} {(scores.Asked == EvaluationRows.Trained ? "" : "eval ")}answers are exactly right, chrF {Amount.Number(scores.ChrF, "F1")}, BLEU {Amount.Number(scores.Bleu, "F1")}{string.Concat(scores.Metrics.Select(static m => $", {m.Key} {Amount.Number(m.Value, "F3")}"))}");
             return;
         }
 
@@ -146,6 +149,17 @@ internal sealed class RunConsole : IRunListener
         {
             Line($"  {AnswerText.Line(answer.Prompt)} -> {AnswerText.Line(answer.Given)}{(answer.IsExact ? "" : $"  (expected {AnswerText.Line(answer.Expected)})")}");
         }
+    }
+
+    private static JsonObject Reported(AnswerScores scores)
+    {
+        var line = JsonSerializer.SerializeToNode(scores)!.AsObject();
+        foreach (var (name, value) in scores.Metrics)
+        {
+            line[$"eval_{name}"] = double.IsFinite(value) ? value : null;
+        }
+
+        return line;
     }
 
     /// <summary>Reports in JSON that the run was stopped.</summary>

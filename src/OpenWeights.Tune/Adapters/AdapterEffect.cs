@@ -100,9 +100,11 @@ public static class AdapterEffect
             return false;
         }
 
+        model.Stack.LayerWeights?.Show(module);
         using Scalar none = 0;
-        var norms = LoraLayer.RowNorms(layer, zeros([1, layer.InFeatures], float32, model.Device), zeros([layer.OutFeatures, 1], float32, model.Device), none);
-        return TensorFiles.Read(weights, name).to(float32).to(model.Device).sub(norms).abs().le(norms.mul(Rounding)).all().ToBoolean();
+        var device = model.DeviceOf(module);
+        var norms = LoraLayer.RowNorms(layer, zeros([1, layer.InFeatures], float32, device), zeros([layer.OutFeatures, 1], float32, device), none);
+        return TensorFiles.Read(weights, name).to(float32).to(device).sub(norms).abs().le(norms.mul(Rounding)).all().ToBoolean();
     }
 
     private static bool IsOff(LoraConfig config, string module) =>

@@ -23,8 +23,9 @@ internal abstract class AdapterTensors(CausalLanguageModel model) : IWholeWeight
 {
     private readonly Dictionary<string, (Tensor Tensor, bool IsSaved)> _shared = [];
 
-    /// <summary>The model's device.</summary>
-    internal Device Device => Model.Device;
+    /// <summary>Device of a tensor: that of the module it belongs to.</summary>
+    /// <param name="name">Name of the tensor or its module.</param>
+    internal Device DeviceOf(string name) => Model.DeviceOf(name);
 
     /// <summary>The base model.</summary>
     internal CausalLanguageModel Model { get; } = model;
@@ -58,12 +59,13 @@ internal abstract class AdapterTensors(CausalLanguageModel model) : IWholeWeight
     internal abstract Tensor TakeOrMake(string name, Fill fill, params long[] shape);
 
     /// <summary>A tensor that follows from the settings and is in no file; null without values.</summary>
+    /// <param name="module">Name of the module that it belongs to.</param>
     /// <param name="make">Computes it on the CPU.</param>
-    internal virtual Tensor? Make(Func<Tensor> make)
+    internal virtual Tensor? Make(string module, Func<Tensor> make)
     {
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        return scope.Detach(make().to(Device));
+        return scope.Detach(make().to(DeviceOf(module)));
     }
 
     /// <summary>A further tensor that the file must have.</summary>
@@ -119,7 +121,7 @@ internal abstract class AdapterTensors(CausalLanguageModel model) : IWholeWeight
         }
 
         using var scope = NewDisposeScope();
-        return scope.Detach(MetaWeightSource.Zeros(type, Device, shape));
+        return scope.Detach(MetaWeightSource.Zeros(type, Model.Device, shape));
     }
 
     /// <inheritdoc/>
@@ -154,7 +156,7 @@ internal class FreshTensors(CausalLanguageModel model, Generator random) : Adapt
     {
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        return scope.Detach(fill(shape, Random).to(type).to(Device).contiguous());
+        return scope.Detach(fill(shape, Random).to(type).to(DeviceOf(name)).contiguous());
     }
 
     internal override Tensor TakeOrMake(string name, Fill fill, params long[] shape) => Take(name, fill, shape);
@@ -179,7 +181,7 @@ internal class FileTensors(CausalLanguageModel model, ITensorSource file) : Adap
     internal override Tensor Take(string name, Fill fill, ScalarType type, params long[] shape)
     {
         using var scope = NewDisposeScope();
-        return scope.Detach(TensorFiles.Read(file, PeftFolder.FileName(name), type, Device));
+        return scope.Detach(TensorFiles.Read(file, PeftFolder.FileName(name), type, DeviceOf(name)));
     }
 
     internal override Tensor TakeOrMake(string name, Fill fill, params long[] shape)
@@ -192,13 +194,13 @@ internal class FileTensors(CausalLanguageModel model, ITensorSource file) : Adap
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         using var random = new Generator(0);
-        return scope.Detach(fill(shape, random).to(WideNumbers.Of(Model.DType), Device).contiguous());
+        return scope.Detach(fill(shape, random).to(WideNumbers.Of(Model.DType), DeviceOf(name)).contiguous());
     }
 
     // With bias lora_only PEFT trains biases but does not save them; the base model's are used.
     public override Parameter Whole(string fileName, nn.Module module, WeightSlot slot, bool required) =>
         file.TryGetTensor(PeftFolder.FileName(fileName), out _)
-            ? Parameter(TensorFiles.Read(file, PeftFolder.FileName(fileName), slot.Own?.dtype ?? Model.DType, Device))
+            ? Parameter(TensorFiles.Read(file, PeftFolder.FileName(fileName), slot.Own?.dtype ?? Model.DType, DeviceOf(fileName)))
             : Parameter(slot.Own!.detach().clone());
 
     public override Parameter? Frozen(string fileName, WeightSlot slot)
@@ -210,14 +212,14 @@ internal class FileTensors(CausalLanguageModel model, ITensorSource file) : Adap
 
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        var value = TensorFiles.Read(file, PeftFolder.FileName(fileName), slot.Own!.dtype, Device);
+        var value = TensorFiles.Read(file, PeftFolder.FileName(fileName), slot.Own!.dtype, DeviceOf(fileName));
         return value.shape.SequenceEqual(slot.Own.shape) && value.eq(slot.Own).all().item<bool>() ? null : Parameter(value, trained: false);
     }
 
     public override Tensor? BeforeTraining(string fileName, WeightSlot slot)
     {
         using var scope = NewDisposeScope();
-        return file.TryGetTensor(PeftFolder.FileName(fileName), out _) ? scope.Detach(TensorFiles.Read(file, PeftFolder.FileName(fileName), slot.Own?.dtype ?? Model.DType, Device)) : null;
+        return file.TryGetTensor(PeftFolder.FileName(fileName), out _) ? scope.Detach(TensorFiles.Read(file, PeftFolder.FileName(fileName), slot.Own?.dtype ?? Model.DType, DeviceOf(fileName))) : null;
     }
 
     /// <summary>A tensor of the file, float32 on the model's device and in no dispose scope.</summary>
@@ -235,13 +237,13 @@ internal class MetaTensors(CausalLanguageModel model) : AdapterTensors(model)
 
     internal override Tensor TakeOrMake(string name, Fill fill, params long[] shape) => Meta(shape);
 
-    internal override Tensor? Make(Func<Tensor> make) => null;
+    internal override Tensor? Make(string module, Func<Tensor> make) => null;
 
     public override Parameter Whole(string fileName, nn.Module module, WeightSlot slot, bool required)
     {
         using var scope = NewDisposeScope();
         var shape = slot.Own?.shape ?? [((LinearLayer)module).OutFeatures, ((LinearLayer)module).InFeatures];
-        return Parameter(MetaWeightSource.Zeros(slot.Own?.dtype ?? Model.DType, Device, shape));
+        return Parameter(MetaWeightSource.Zeros(slot.Own?.dtype ?? Model.DType, Model.Device, shape));
     }
 }
 

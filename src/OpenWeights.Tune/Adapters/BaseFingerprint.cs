@@ -125,6 +125,11 @@ internal sealed class BaseFingerprint
             return new Sample(name, shape, [.. places.Select(p => Read(files, entry, (p.Row * entry.Shape[1]) + p.Column))], entry.IsQuantized || files.HoldsQuantizedValues);
         }
 
+        if (!model.IsMeta)
+        {
+            model.Stack.LayerWeights?.Show(name);
+        }
+
         return model.IsMeta ? null : Held(name, module, shape, places);
     }
 

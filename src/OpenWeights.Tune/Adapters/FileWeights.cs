@@ -18,7 +18,7 @@ internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, 
 {
     public LoraWeights Linear(string module, LinearLayer layer, int rank)
     {
-        var context = new StartContext(module, layer, rank, config.ScaleOf(config.PatternName(module)), config) { Device = Device };
+        var context = new StartContext(module, layer, rank, config.ScaleOf(config.PatternName(module)), config) { Device = DeviceOf(module) };
         var own = new LoraWeights(Read($"{module}.lora_A.weight"), Read($"{module}.lora_B.weight"))
         {
             OutputBias = config.LoraBias ? Read($"{module}.lora_B.bias") : null,
@@ -54,13 +54,13 @@ internal sealed class FileWeights(CausalLanguageModel model, LoraConfig config, 
         }
 
         using var weights = Formats.HuggingFace.ModelFolder.Open(folder).OpenWeights();
-        return weights.TryGetTensor(name, out _) ? TensorFiles.Read(weights, name, WideNumbers.Of(model.DType), model.Device) : null;
+        return weights.TryGetTensor(name, out _) ? TensorFiles.Read(weights, name, WideNumbers.Of(model.DType), model.DeviceOf(name)) : null;
     };
 
     private Tensor Read(ITensorSource source, string name)
     {
         using var scope = NewDisposeScope();
-        return scope.Detach(TensorFiles.Read(source, PeftFolder.FileName(name), WideNumbers.Of(Model.DType), Device));
+        return scope.Detach(TensorFiles.Read(source, PeftFolder.FileName(name), WideNumbers.Of(Model.DType), DeviceOf(name)));
     }
 
     // The adapter was trained over the weight minus the product B0 A0: of the file of its start, or of the same decomposition, where signs do not matter.

@@ -23,12 +23,12 @@ internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config,
     {
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        var context = new StartContext(module, layer, rank, config.ScaleOf(config.PatternName(module)), config) { Device = Device, Generator = Random, Findings = findings, Original = FileWeights.Original(Model) };
+        var context = new StartContext(module, layer, rank, config.ScaleOf(config.PatternName(module)), config) { Device = DeviceOf(module), Generator = Random, Findings = findings, Original = FileWeights.Original(Model) };
         var weights = LoraForms.Fresh(context, LoraStarts.Make(context));
         using Scalar scale = context.Scale;
         return weights with
         {
-            OutputBias = config.LoraBias ? scope.Detach(zeros([layer.OutFeatures], float32, Device)) : null,
+            OutputBias = config.LoraBias ? scope.Detach(zeros([layer.OutFeatures], float32, DeviceOf(module))) : null,
             Magnitude = config.UseDora ? LoraLayer.RowNorms(layer, weights.A, weights.B, scale).DetachFromDisposeScope() : null,
         };
     }
@@ -37,8 +37,8 @@ internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config,
     {
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        var a = zeros([rank, layer.Weight.size(0)], float32, Device);
-        var b = empty([layer.Weight.size(1), rank], float32).normal_(0, 1, Random).to(float32, Device);
+        var a = zeros([rank, layer.Weight.size(0)], float32, DeviceOf(module));
+        var b = empty([layer.Weight.size(1), rank], float32).normal_(0, 1, Random).to(float32, DeviceOf(module));
 
         // A is zero, so that the norms are the weight's own.
         return (scope.Detach(a), scope.Detach(b), config.UseDora ? scope.Detach(layer.Weight.detach().to(float32).norm(0)) : null);
@@ -48,7 +48,7 @@ internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config,
     {
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        var indices = tensor([.. tokens.Select(static t => (long)t)], [tokens.Count]).to(Device);
+        var indices = tensor([.. tokens.Select(static t => (long)t)], [tokens.Count]).to(DeviceOf(fileName));
         var weight = module is LinearLayer layer ? layer.DenseRows(0, layer.OutFeatures) : ((TokenEmbedding)module).Weight.detach();
         if (config.NewRows is { } rows)
         {
@@ -85,6 +85,6 @@ internal sealed class FreshWeights(CausalLanguageModel model, LoraConfig config,
         using var scope = NewDisposeScope();
         var ((input, output), ranks) = (matrix.UpdateFeatures, (long)rank * matrix.Count);
         var random = RandomStart.Draw(config.Init, rank, ranks, input, Random);
-        return (scope.Detach(random.to(float32, Device)), scope.Detach(zeros([output, ranks], float32, Device)));
+        return (scope.Detach(random.to(float32, DeviceOf(file))), scope.Detach(zeros([output, ranks], float32, DeviceOf(file))));
     }
 }

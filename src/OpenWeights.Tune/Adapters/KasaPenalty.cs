@@ -21,7 +21,7 @@ internal sealed class KasaPenalty(KasaSettings settings, IReadOnlyList<LoraLayer
         foreach (var layer in layers)
         {
             var own = layer.Diagonal!.square().sum().mul(beta).Plus(Departure(layer.B.t().mm(layer.B)).Plus(Departure(layer.A.mm(layer.A.t()))).mul(gamma));
-            sum = sum is null ? own : sum.Plus(own);
+            sum = sum is null ? own : sum.Plus(own.to(sum.device));
         }
 
         return sum?.MoveToOuterDisposeScope();

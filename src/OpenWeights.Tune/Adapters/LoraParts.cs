@@ -21,6 +21,7 @@ internal static class LoraParts
         {
             foreach (var (name, module) in AdapterTargets.Of(model, config))
             {
+                model.Stack.LayerWeights?.Show(name);
                 if (tie.Keeps && name == names.Head)
                 {
                     parts.AddRange(WeightTie.HeadParts(names, (LinearLayer)module, parts));

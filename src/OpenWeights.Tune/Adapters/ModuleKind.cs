@@ -171,6 +171,7 @@ internal abstract class ModuleKind<T> : AdapterKind
         LinearLayer[] adapted = [.. modules.Where(m => AdapterTargets.IsAdapted(tensors.Model, m, config)).Select(static m => m.Module).OfType<LinearLayer>()];
         foreach (var (name, module) in modules)
         {
+            tensors.Model.Stack.LayerWeights?.Show(name);
             foreach (var whole in WholeParts.Of(tensors.Model, (name, module), config, tensors))
             {
                 yield return whole;

@@ -163,7 +163,7 @@ public static class WeightedAdapter
 
         private (Tensor A, Tensor B, Tensor? Magnitude) Of(string module)
         {
-            Tensor Kept(Tensor tensor) => tensor.to(float32, model.Device, copy: true).contiguous().DetachFromDisposeScope();
+            Tensor Kept(Tensor tensor) => tensor.to(float32, model.DeviceOf(module), copy: true).contiguous().DetachFromDisposeScope();
             return (Kept(found[module].A), Kept(found[module].B), null);
         }
     }

@@ -2,12 +2,14 @@ using System.Diagnostics;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Torch.Memory;
 using OpenWeights.Tune.Training;
+using OpenWeights.Tune.Training.Ranks;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Benchmarks;
@@ -39,31 +41,34 @@ public static class TrainingBenchmark
                 LearningRate = 1e-4,
                 ActivationCheckpointing = options.ActivationCheckpointing,
             },
+            Parallel = new ParallelSection { Shard = options.Shard },
         };
-        var total = options.WarmupSteps + options.Steps;
-        var rows = new BatchSampler(RandomRows(options, total * options.BatchSize), shuffle: false, Seed, options.BatchSize, accumulation: 1);
-        using var trainer = new Trainer(trained, new SupervisedObjective(), rows, config, total);
+        var (total, ranks) = (options.WarmupSteps + options.Steps, options.Ranks?.Group ?? RankGroup.Alone);
+        var rows = new BatchSampler(RandomRows(options, total * options.BatchSize * ranks.Size), shuffle: false, Seed, options.BatchSize, accumulation: ranks.Size);
+        using var trainer = new Trainer(trained, new SupervisedObjective(), rows, config, total, ranks);
 
         // The peak of the steps, not that of making the model.
         CpuMemory.ResetPeak();
-        var (seconds, updates, rates, shares, loss) = (new List<double>(), new List<double>(), new List<double>(), new List<double>(), 0.0);
+        var (seconds, updates, waits, rates, shares, loss) = (new List<double>(), new List<double>(), new List<double>(), new List<double>(), new List<double>(), 0.0);
         var operations = OperationsPerToken(trained, options) * options.BatchSize * options.RowLength;
         for (var i = 0; i < total; i++)
         {
             stop.ThrowIfCancellationRequested();
+            ranks.Meet();
             var started = Stopwatch.GetTimestamp();
             var step = trainer.Step();
 
             // A GPU may still be computing the optimizer step.
             Devices.Wait(options.Device);
             var taken = Stopwatch.GetElapsedTime(started).TotalSeconds;
-            loss = step.Loss;
+            (loss, var waited) = (step.Loss, step.CommunicationSeconds ?? 0);
             if (i >= options.WarmupSteps)
             {
                 // The matrix rate is measured next to each step: on a shared machine, speed varies more between steps than between runs.
                 var rate = MatrixRate.Measure(options.DType, options.Device);
                 seconds.Add(taken);
                 updates.Add(step.UpdateSeconds);
+                waits.Add(waited);
                 rates.Add(rate);
                 shares.Add(operations / taken / rate);
             }
@@ -72,7 +77,7 @@ public static class TrainingBenchmark
         var median = Median(seconds);
         var estimate = MemoryEstimate.Of(
             trained, options.BatchSize, options.RowLength, trainer.Optimizer.State.Sum(static s => s.State.numel() * s.State.element_size()), accumulates: false, config.Training.Checkpointing, isRun: false);
-        return new TrainingBenchmarkResult(options.BatchSize * options.RowLength / median, ProcessMemory.Peak, CpuMemory.Statistics?.Peak, estimate.Total, loss, median, Median(updates), Median(rates), Median(shares));
+        return new TrainingBenchmarkResult(options.BatchSize * ranks.Size * options.RowLength / median, ProcessMemory.Peak, CpuMemory.Statistics?.Peak, estimate.Total, loss, median, Median(updates), Median(rates), Median(shares)) { CommunicationSeconds = Median(waits) };
     }
 
     private static double Median(List<double> values)
@@ -120,7 +125,13 @@ public sealed record TrainingBenchmarkOptions
     /// <summary>Row length in tokens.</summary>
     public required int RowLength { get; init; }
 
-    /// <summary>Rows per step.</summary>
+    /// <summary>The ranks that compute each step; null for one process.</summary>
+    public RunRanks? Ranks { get; init; }
+
+    /// <summary>What the ranks share out, as parallel.shard.</summary>
+    public string Shard { get; init; } = "none";
+
+    /// <summary>Rows per step, of each rank.</summary>
     public required int BatchSize { get; init; }
 
     /// <summary>Rank of a LoRA adapter on all linear layers; null for full fine-tuning.</summary>
@@ -162,4 +173,8 @@ public sealed record TrainingBenchmarkOptions
 /// parameter, and 12 x tokens x width per layer for attention; recomputation is not counted.
 /// </param>
 public sealed record TrainingBenchmarkResult(
-    double TokensPerSecond, long PeakMemoryBytes, long? PeakTensorBytes, long EstimatedMemoryBytes, double Loss, double StepSeconds, double UpdateSeconds, double MatrixRate, double Utilization);
+    double TokensPerSecond, long PeakMemoryBytes, long? PeakTensorBytes, long EstimatedMemoryBytes, double Loss, double StepSeconds, double UpdateSeconds, double MatrixRate, double Utilization)
+{
+    /// <summary>Several ranks: seconds of the median step in which the first rank only communicated.</summary>
+    public double CommunicationSeconds { get; init; }
+}

@@ -109,7 +109,7 @@ public sealed class ComparedRows
                     return rows;
                 }
 
-                format ??= RowFormats.Find(source.Format, row);
+                format ??= RowFormats.Of(source, row, row);
                 if (places?.Contains(row.Place) != false)
                 {
                     rows.Add((format, row));

@@ -140,6 +140,26 @@ public sealed record AdapterSection
     [Setting("Alphas of individual modules, by name or pattern; they override lora_alpha.")]
     public IReadOnlyDictionary<string, double> AlphaPattern { get; init; } = new Dictionary<string, double>();
 
+    /// <summary>The section of a type, with some of its settings by their names in YAML: OfType("vera", new() { ["r"] = 64 }).</summary>
+    /// <param name="type">The type's name.</param>
+    /// <param name="settings">The settings.</param>
+    /// <exception cref="ConfigException">A setting is invalid, or the type has none of that name; the exception lists all problems.</exception>
+    public static AdapterSection OfType(string type, IReadOnlyDictionary<string, object?> settings)
+    {
+        ArgumentNullException.ThrowIfNull(type);
+        ArgumentNullException.ThrowIfNull(settings);
+        var all = new Dictionary<string, object?> { ["type"] = type };
+        foreach (var (name, value) in settings)
+        {
+            all[name] = value;
+        }
+
+        // As text the settings are read and checked as those of a file are.
+        var binder = new ConfigBinder(YamlSource.Read("", ConfigWriter.Value(all)));
+        var section = binder.Bind<AdapterSection>("adapter.");
+        return binder.Problems.Count == 0 ? section : throw new ConfigException([.. binder.Problems.Select(static p => p with { Place = "" })]);
+    }
+
     /// <summary>The default section of a type.</summary>
     /// <param name="type">The type's name; an unknown one counts as LoRA.</param>
     public static AdapterSection OfType(string type)

@@ -27,8 +27,8 @@ internal sealed class ConfigBinder(YamlSource source)
         return source.Path;
     }
 
-    internal T Bind<T>()
-        where T : new() => (T)Section(typeof(T), source.Root, "");
+    internal T Bind<T>(string prefix = "")
+        where T : new() => (T)Section(typeof(T), source.Root, prefix);
 
     private object Section(Type type, YamlMappingNode node, string prefix)
     {

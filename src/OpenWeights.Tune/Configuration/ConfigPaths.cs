@@ -1,3 +1,5 @@
+using OpenWeights.Tune.Extensions;
+
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>
@@ -11,18 +13,21 @@ internal sealed class ConfigPaths(string folder)
     /// <summary>The config with absolute paths.</summary>
     internal RunConfig Resolve(RunConfig config)
     {
-        IReadOnlyList<DataSource> Sources(IReadOnlyList<DataSource> sources) => [.. sources.Select(s => HubDataPath.Is(s.Path) ? s : s with { Path = Input(s.Path) })];
+        IReadOnlyList<DataSource> Sources(IReadOnlyList<DataSource> sources) => [.. sources.Select(s => HubDataPath.Is(s.Path) || GivenRows.Is(s.Path) ? s with { Format = Own(s.Format) } : s with { Path = Input(s.Path), Format = Own(s.Format) })];
         return config with
         {
             OutputDir = config.OutputDir.Length == 0 ? "" : Path.GetFullPath(config.OutputDir),
             Model = config.Model with { ChatTemplate = Template(config.Model.ChatTemplate), Path = Weights(config.Model.Path) },
             Adapter = config.Adapter is { Path: { } adapter } ? config.Adapter with { Path = Input(adapter) } : config.Adapter,
+            Training = config.Training with { LrScheduler = config.Training.LrScheduler is { } schedule ? Own(schedule) : null },
+            Evaluation = config.Evaluation with { Metrics = [.. config.Evaluation.Metrics.Select(Own)] },
             Objective = config.Objective with
             {
+                Type = Own(config.Objective.Type),
                 Reference = config.Objective.Reference is "start" or "base" ? config.Objective.Reference : Weights(config.Objective.Reference),
                 Teacher = config.Objective.Teacher is { } teacher ? Weights(teacher) : null,
                 Samples = config.Objective.Samples is { } samples ? Input(samples) : null,
-                Rewards = [.. config.Objective.Rewards.Select(r => r with { Schema = r.Schema is { } schema ? Input(schema) : null, Assembly = r.Assembly is { } assembly ? Input(assembly) : null, Model = r.Model is { Length: > 0 } judge && !IsOnHub(judge) ? Input(judge) : r.Model })],
+                Rewards = [.. config.Objective.Rewards.Select(r => r with { Type = Own(r.Type), Schema = r.Schema is { } schema ? Input(schema) : null, Assembly = r.Assembly is { } assembly ? Input(assembly) : null, Model = r.Model is { Length: > 0 } judge && !IsOnHub(judge) ? Input(judge) : r.Model })],
             },
             Data = config.Data with
             {
@@ -56,6 +61,9 @@ internal sealed class ConfigPaths(string folder)
     private string Weights(string model) => IsOnHub(model) ? model : Input(model);
 
     private bool IsOnHub(string model) => model.Length > 0 && ModelPath.IsOnHub(model, folder) && !Path.Exists(Path.GetFullPath(model, folder));
+
+    // A class of the user's lies in a file.
+    private string Own(string name) => OwnClass.WithPath(name, Input);
 
     private string Input(string path)
     {

@@ -61,7 +61,7 @@ internal static class ConfigRules
             }
         }
 
-        if (Devices.NameProblem(config.Model.Device) is { } device)
+        if (Devices.NameProblem(config.Model.Device.Values) is { } device)
         {
             yield return ("model.device", device);
         }

@@ -95,6 +95,10 @@ public static class ConfigSchema
         {
             value["default"] = JsonValue.Create(fallback);
         }
+        else if (fallback is TextOrList { IsList: false } text)
+        {
+            value["default"] = text.Values[0];
+        }
 
         return value;
     }
@@ -127,6 +131,11 @@ public static class ConfigSchema
         if (setting.OneOf.Length > 0)
         {
             value["enum"] = new JsonArray([.. setting.OneOf.Select(static o => (JsonNode)o)]);
+            if (setting.OrOwnClass)
+            {
+                return new JsonObject { ["anyOf"] = new JsonArray(value, new JsonObject { ["type"] = "string", ["pattern"] = @"\.dll(:.+)?$" }) };
+            }
+
             foreach (var text in setting.OneOf.Where(static o => o is "true" or "false").Reverse())
             {
                 // In YAML an unquoted true is a Boolean.

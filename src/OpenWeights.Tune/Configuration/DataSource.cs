@@ -1,8 +1,28 @@
+using OpenWeights.Tune.Extensions;
+
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>A data set.</summary>
 public sealed record DataSource
 {
+    /// <summary>Rows that a program gives instead of files; null for files.</summary>
+    internal GivenRows? Rows { get; private init; }
+
+    /// <summary>A data set of rows that the program has, instead of files.</summary>
+    /// <param name="rows">The rows; they are read when the run is prepared.</param>
+    /// <param name="name">What messages call them.</param>
+    public static DataSource Of(IEnumerable<TrainingRow> rows, string name = "rows") => new() { Path = GivenRows.PathOf(name), Rows = new GivenRows(rows) };
+
+    /// <summary>A data set of rows that come one after the other, from a database or a service for example.</summary>
+    /// <param name="rows">The rows; they are read to the end when the run is prepared.</param>
+    /// <param name="name">What messages call them.</param>
+    /// <param name="stop">Ends the reading.</param>
+    public static DataSource Of(IAsyncEnumerable<TrainingRow> rows, string name = "rows", CancellationToken stop = default)
+    {
+        ArgumentNullException.ThrowIfNull(rows);
+        return Of(rows.ToBlockingEnumerable(stop), name);
+    }
+
     /// <summary>Path of the data.</summary>
     [Setting("A file, a folder of files, a glob pattern such as data/*.jsonl, or hub://ORG/NAME for a data set of the Hugging Face Hub. JSON lines, a JSON array of objects, CSV, TSV, Parquet or plain text, optionally compressed with gzip or zstd.", IsPath = true)]
     public string Path { get; init; } = "";
@@ -16,8 +36,11 @@ public sealed record DataSource
     public string? Config { get; init; }
 
     /// <summary>Row format.</summary>
-    [Setting("Row format; auto detects it from the first row of each file.", OneOf = ["auto", "chat", "instruction", "completion", "text", "preference", "tokenized"])]
-    public string Format { get; init; } = "auto";
+    [Setting("Row format; auto detects it from the first row of each file. FILE.dll:CLASS names a class of your own.", OneOf = ["auto", "chat", "instruction", "completion", "text", "preference", "tokenized"], OrOwnClass = true)]
+    public string Format { get => CustomFormat is { } own ? OwnClass.NameOf(own) : field; init; } = "auto";
+
+    /// <summary>A format of your own, in the place of <see cref="Format"/>; null for none.</summary>
+    public IDataFormat? CustomFormat { get; init; }
 
     /// <summary>Field names of the data set.</summary>
     [Setting("Field names of this data set, such as `{ prompt: question, completion: answer }`; a dotted path reaches nested values, such as instances.0.output. role and content apply to each message.")]

@@ -1,3 +1,5 @@
+using OpenWeights.Tune.Extensions;
+
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>The evaluation section.</summary>
@@ -14,6 +16,13 @@ public sealed record EvaluationSection
     /// <summary>Number of answers to generate at each evaluation.</summary>
     [Setting("Number of those rows to generate an answer for at each evaluation as well, to show progress.", Min = 0)]
     public int Samples { get; init; } = 3;
+
+    /// <summary>Metrics of the generated answers.</summary>
+    [Setting("Metrics of the generated answers besides exact match, chrF and BLEU: rouge1, rouge2, rougeL, rougeLsum, or FILE.dll:CLASS, a class of your own.", OneOf = ["exact_match", "bleu", "chrf", "rouge1", "rouge2", "rougeL", "rougeLsum"], OrOwnClass = true)]
+    public IReadOnlyList<string> Metrics { get => CustomMetrics.Count == 0 ? field : [.. field, .. CustomMetrics.Select(OwnClass.NameOf)]; init; } = [];
+
+    /// <summary>Metrics of your own, besides those that <see cref="Metrics"/> names.</summary>
+    public IReadOnlyList<IAnswerMetric> CustomMetrics { get; init; } = [];
 
     /// <summary>Whether the weights with the lowest eval loss are kept.</summary>
     [Setting("Keep the weights with the lowest eval loss, in the folder best of the run; they become the run's result unless result is last.")]

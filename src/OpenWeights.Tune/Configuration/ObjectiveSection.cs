@@ -1,11 +1,16 @@
+using OpenWeights.Tune.Extensions;
+
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>The objective section: what is trained, with TRL's names.</summary>
 public sealed partial record ObjectiveSection
 {
     /// <summary>Objective.</summary>
-    [Setting("Objective: sft, the cross entropy of the trained tokens; dpo, orpo and cpo (with SimPO), which train on pairs of a chosen and a rejected answer; kto and bco, which train on answers with a label; reward, a reward model from pairs; classification, a classifier of texts; embedding, vectors for search; distill, which trains a student to predict what a teacher predicts; grpo and rloo, which train on answers that the model samples, by their rewards.", OneOf = ["sft", "dpo", "orpo", "cpo", "kto", "bco", "reward", "classification", "embedding", "distill", "grpo", "rloo"])]
-    public string Type { get; init; } = "sft";
+    [Setting("Objective: sft, the cross entropy of the trained tokens; dpo, orpo and cpo (with SimPO), which train on pairs of a chosen and a rejected answer; kto and bco, which train on answers with a label; reward, a reward model from pairs; classification, a classifier of texts; embedding, vectors for search; distill, which trains a student to predict what a teacher predicts; grpo and rloo, which train on answers that the model samples, by their rewards; or FILE.dll:CLASS, a class of your own.", OneOf = ["sft", "dpo", "orpo", "cpo", "kto", "bco", "reward", "classification", "embedding", "distill", "grpo", "rloo"], OrOwnClass = true)]
+    public string Type { get => Custom is { } own ? OwnClass.NameOf(own) : field; init; } = "sft";
+
+    /// <summary>An objective of your own, in the place of <see cref="Type"/>; null for none.</summary>
+    public TrainingObjective? Custom { get; init; }
 
     /// <summary>Variants of the loss.</summary>
     [Setting("Variant of the loss, or a list of them whose weighted sum is trained. sft: nll (default) or dft. dpo: sigmoid (default), cdpo, hinge, ipo, exo_pair, nca_pair, robust, bco_pair, sppo_hard, aot, aot_unpaired, apo_zero, apo_down, discopop, sigmoid_norm and sft. cpo: sigmoid (default), hinge, ipo, simpo or alphapo. kto: kto (default) or apo_zero_unpaired. grpo: dapo (default), grpo, bnpo, dr_grpo, cispo, sapo, luspo or vespo.")]

@@ -1,11 +1,16 @@
+using OpenWeights.Tune.Extensions;
+
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>A reward of objective.rewards.</summary>
 public sealed record RewardSection
 {
     /// <summary>Kind of reward.</summary>
-    [Setting("Kind of reward: exact_match (the answer equals the reference), number (the last number does, as in GSM8K), regex (a pattern occurs), format (the whole answer has a pattern; think tags unless given), length, json_schema (it is JSON of a schema), model (a reward model), class (a C# class), or command (a program).", Required = true, OneOf = ["exact_match", "number", "regex", "format", "length", "json_schema", "model", "class", "command"])]
-    public string Type { get; init; } = "";
+    [Setting("Kind of reward: exact_match (the answer equals the reference), number (the last number does, as in GSM8K), regex (a pattern occurs), format (the whole answer has a pattern; think tags unless given), length, json_schema (it is JSON of a schema), model (a reward model), class (a C# class; FILE.dll:CLASS names one too), or command (a program).", Required = true, OneOf = ["exact_match", "number", "regex", "format", "length", "json_schema", "model", "class", "command"], OrOwnClass = true)]
+    public string Type { get => Custom is { } own ? OwnClass.NameOf(own) : field; init; } = "";
+
+    /// <summary>A reward of your own, in the place of <see cref="Type"/>; null for none.</summary>
+    public IReward? Custom { get; init; }
 
     /// <summary>Its name in metrics.</summary>
     [Setting("Name in metrics, as in rewards/NAME/mean; the type unless given.")]
@@ -52,7 +57,7 @@ public sealed record RewardSection
     public string? Assembly { get; init; }
 
     /// <summary>Name of a class.</summary>
-    [Setting("class: full name of a public class that implements OpenWeights.Tune.Rewards.IReward; may be left out where the assembly has one alone.")]
+    [Setting("class: full name of a public class that implements OpenWeights.Tune.Extensions.IReward; may be left out where the assembly has one alone.")]
     public string? Class { get; init; }
 
     /// <summary>Program and arguments.</summary>
@@ -64,5 +69,5 @@ public sealed record RewardSection
     public double Timeout { get; init; } = 30;
 
     /// <summary>Name in metrics.</summary>
-    public string MetricName => Name ?? Type;
+    public string MetricName => Name ?? OwnClass.ShortName(Type);
 }

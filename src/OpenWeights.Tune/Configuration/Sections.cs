@@ -27,8 +27,8 @@ public sealed record ModelSection
     public IReadOnlyList<NewTokenSection> NewTokens { get; init; } = [];
 
     /// <summary>Device.</summary>
-    [Setting("Device: auto (a GPU if there is one, otherwise the CPU), cpu, cuda or cuda:N.")]
-    public string Device { get; init; } = "auto";
+    [Setting("Device: auto (a GPU if there is one, otherwise the CPU), cpu, cuda or cuda:N; or several GPUs, such as [cuda:0, cuda:1], over which the layers are spread in order by free memory.")]
+    public TextOrList Device { get; init; } = "auto";
 
     /// <summary>Context length of the model.</summary>
     [Setting("Context length of the model, in tokens; by default max_position_embeddings of its config.json, after RoPE scaling.", Min = 2)]

@@ -20,6 +20,9 @@ public class SettingAttribute(string description) : Attribute
     /// <summary>The allowed texts; empty for any.</summary>
     public string[] OneOf { get; init; } = [];
 
+    /// <summary>Whether a class of the user's can be named in place of the allowed texts (<see cref="Extensions.OwnClass"/>).</summary>
+    public bool OrOwnClass { get; init; }
+
     /// <summary>Whether the value is a path, in which ~ and ${NAME} are expanded as in a shell.</summary>
     public bool IsPath { get; init; }
 
@@ -30,5 +33,5 @@ public class SettingAttribute(string description) : Attribute
     public bool Required { get; init; }
 
     /// <summary>The allowed text that equals the given one, ignoring case; null if there is none.</summary>
-    internal string? Choice(string text) => OneOf.Length == 0 || OneOf.Contains(text) ? text : Array.Find(OneOf, o => o.Equals(text, StringComparison.OrdinalIgnoreCase));
+    internal string? Choice(string text) => OneOf.Length == 0 || OneOf.Contains(text) || (OrOwnClass && Extensions.OwnClass.Is(text)) ? text : Array.Find(OneOf, o => o.Equals(text, StringComparison.OrdinalIgnoreCase));
 }

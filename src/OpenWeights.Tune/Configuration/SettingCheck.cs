@@ -1,6 +1,7 @@
-using OpenWeights.Tune.Configuration.Foreign;
 using System.Collections;
 using System.Globalization;
+using OpenWeights.Tune.Configuration.Foreign;
+using OpenWeights.Tune.Extensions;
 
 namespace OpenWeights.Tune.Configuration;
 
@@ -32,6 +33,22 @@ public static class SettingCheck
     /// <exception cref="ConfigException">The config is invalid; the exception lists all problems.</exception>
     public static void Require(RunConfig config) => Throw([.. Problems(config)]);
 
+    /// <summary>Throws if some sections of a run are invalid; what the others lack does not count.</summary>
+    /// <param name="config">The run.</param>
+    /// <param name="sections">Names of the sections.</param>
+    /// <exception cref="ConfigException">A section is invalid; the exception lists all problems.</exception>
+    internal static void Require(RunConfig config, params IReadOnlyList<string> sections)
+    {
+        // Rules are for whole runs.
+        var whole = config with
+        {
+            OutputDir = config.OutputDir.Length > 0 ? config.OutputDir : "run",
+            Adapter = config.Adapter ?? new AdapterSection(),
+            Data = config.Data.Train.Count > 0 ? config.Data : new DataSection { Train = [new DataSource { Path = "rows" }] },
+        };
+        Throw([.. Problems(whole).Where(p => sections.Any(s => p.Key == s || p.Key.StartsWith(s + ".", StringComparison.Ordinal)))]);
+    }
+
     /// <summary>Throws if the training settings are invalid.</summary>
     /// <param name="training">The section.</param>
     /// <exception cref="ConfigException">The section is invalid; the exception lists all problems.</exception>
@@ -56,7 +73,7 @@ public static class SettingCheck
     internal static string NotPossible(string key, string text, SettingAttribute setting) =>
         ForeignNames.Value(key, text) is { } advice
             ? $"'{text}' is not a valid value; {advice}"
-            : $"'{text}' is not a valid value; valid values are {string.Join(", ", setting.OneOf)}.{Spelling.DidYouMean(text, setting.OneOf)}";
+            : $"'{text}' is not a valid value; valid values are {string.Join(", ", setting.OneOf)}{(setting.OrOwnClass ? $", or {OwnClass.Written}" : "")}.{Spelling.DidYouMean(text, setting.OneOf)}";
 
     internal static string OutOfRange(string text, SettingAttribute setting) => string.Create(
         CultureInfo.InvariantCulture,
@@ -110,7 +127,7 @@ public static class SettingCheck
         var problem = value switch
         {
             string path when setting.IsPath => Path(path),
-            string text => setting.OneOf.Length == 0 || setting.OneOf.Contains(text) ? null : NotPossible(key, text, setting),
+            string text => setting.OneOf.Length == 0 || setting.OneOf.Contains(text) || (setting.OrOwnClass && OwnClass.Is(text)) ? null : NotPossible(key, text, setting),
             double number when !double.IsFinite(number) => $"{number} is not a number.",
             int or long or double => Range(Convert.ToDouble(value, CultureInfo.InvariantCulture), setting),
             _ => null,

@@ -72,4 +72,19 @@ public sealed record TextOrList(IReadOnlyList<string> Values, bool IsList)
 {
     /// <summary>Whether the values are module names rather than a pattern: a list, a single plain name, or none.</summary>
     internal bool IsNames => IsList || Values.Count == 0 || Values[0].All(static c => char.IsAsciiLetterOrDigit(c) || c == '_');
+
+    /// <summary>A text.</summary>
+    /// <param name="text">The text.</param>
+    public static implicit operator TextOrList(string text) => FromString(text);
+
+    /// <summary>A text.</summary>
+    /// <param name="text">The text.</param>
+    public static TextOrList FromString(string text) => new([text], IsList: false);
+
+    /// <summary>Whether it is one text, given alone or as a list of one.</summary>
+    /// <param name="text">The text.</param>
+    public bool Is(string text) => Values.Count == 1 && Values[0] == text;
+
+    /// <summary>The texts, separated by commas.</summary>
+    public override string ToString() => string.Join(", ", Values);
 }

@@ -1,3 +1,5 @@
+using OpenWeights.Tune.Extensions;
+
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>The training section: settings of the training loop.</summary>
@@ -28,9 +30,13 @@ public sealed record TrainingSection
 
     /// <summary>Learning rate schedule.</summary>
     [Setting(
-        "Learning rate schedule after warmup; by default cosine, and constant for an optimizer that derives the rate itself (schedule_free_adamw, adafactor with relative_step).",
-        OneOf = ["constant", "linear", "cosine", "cosine_with_restarts", "cosine_warmup_with_min_lr", "polynomial", "warmup_stable_decay", "inverse_sqrt"])]
-    public string? LrScheduler { get; init; }
+        "Learning rate schedule after warmup; by default cosine, and constant for an optimizer that derives the rate itself (schedule_free_adamw, adafactor with relative_step). FILE.dll:CLASS names a class of your own.",
+        OneOf = ["constant", "linear", "cosine", "cosine_with_restarts", "cosine_warmup_with_min_lr", "polynomial", "warmup_stable_decay", "inverse_sqrt"],
+        OrOwnClass = true)]
+    public string? LrScheduler { get => CustomSchedule is { } own ? OwnClass.NameOf(own) : field; init; }
+
+    /// <summary>A schedule of your own, in the place of <see cref="LrScheduler"/>; null for none.</summary>
+    public IRateSchedule? CustomSchedule { get; init; }
 
     /// <summary>The learning rate schedule, chosen by the optimizer if it is not set.</summary>
     public string Schedule => LrScheduler ?? (HasOwnRate ? "constant" : "cosine");

@@ -121,7 +121,7 @@ internal sealed class SourceTokenizer
                 continue;
             }
 
-            return RowFormats.Find(_source.Format, row, asRead, _promptsAlone ? RowKind.Prompts : _tokenizer.Kind);
+            return RowFormats.Of(_source, row, asRead, _promptsAlone ? RowKind.Prompts : _tokenizer.Kind);
         }
 
         bad.ForEach(Bad);

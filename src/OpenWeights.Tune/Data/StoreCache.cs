@@ -6,6 +6,7 @@ using OpenWeights.Formats.Files;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Formats;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Extensions;
 
 namespace OpenWeights.Tune.Data;
 
@@ -52,8 +53,8 @@ internal sealed class StoreCache
     /// <exception cref="IOException">A file cannot be read or written.</exception>
     internal (TokenStore Store, string? Cached) Get(DataSource source)
     {
-        var files = source.Query is null ? DataFile.Files(source) : [];
-        if (source.Query is not null || _tokenizer.Folder is null || _config.Cache == "off" || (_config.Cache == "auto" && files.Sum(static f => FileLinks.File(f).Length) < MinBytes))
+        var files = source is { Query: null, Rows: null } ? DataFile.Files(source) : [];
+        if (source.Query is not null || source.Rows is not null || OwnClass.Is(source.Format) || _tokenizer.Folder is null || _config.Cache == "off" || (_config.Cache == "auto" && files.Sum(static f => FileLinks.File(f).Length) < MinBytes))
         {
             return (Temporary(Tokenizer(source)), null);
         }

@@ -12,7 +12,16 @@ internal static class RankAgreement
     /// <exception cref="RankFailedException">Ranks differ; the message names them and their hosts, and is the same on all ranks.</exception>
     internal static void Require(RankGroup group, string name, string value)
     {
-        if (!group.IsAlone && Difference(name, group.Channel.Exchange(value), group.Channel.Hosts) is { } difference)
+        if (!group.IsAlone)
+        {
+            Require(group.Channel, name, value);
+        }
+    }
+
+    /// <summary>The same, before there is a group.</summary>
+    internal static void Require(IRankChannel channel, string name, string value)
+    {
+        if (Difference(name, channel.Exchange(value), channel.Hosts) is { } difference)
         {
             // All ranks come to the same sentence by themselves.
             throw new RankFailedException(difference);

@@ -6,6 +6,9 @@ namespace OpenWeights.Tune.Distributed;
 /// <summary>What ranks tell each other besides gradients and weights. Every rank calls the same members in the same order, and all get the same answers.</summary>
 internal static class RankExchanges
 {
+    private const string Busy = "busy";
+    private static readonly TimeSpan s_slice = TimeSpan.FromSeconds(20);
+
     /// <summary>
     /// The rank that computes an item of a list: items are dealt out forwards and backwards in turn, so that ranks get as much of a list that is
     /// ordered by size.
@@ -28,6 +31,20 @@ internal static class RankExchanges
     /// <param name="items">The items.</param>
     internal static IEnumerable<(int Number, T Item)> Share<T>(this RankGroup ranks, IReadOnlyList<T> items) =>
         Enumerable.Range(0, items.Count).Where(i => ranks.Owns(i)).Select(i => (i, items[i]));
+
+    /// <summary>As <see cref="Share"/>, but every rank has as many: one that would have less has some of another's again.</summary>
+    /// <param name="ranks">The ranks.</param>
+    /// <param name="items">The items.</param>
+    internal static IEnumerable<(T Item, bool IsOwn)> ShareEvenly<T>(this RankGroup ranks, IReadOnlyList<T> items)
+    {
+        var own = ranks.Share(items).Select(static i => (i.Item, true)).ToList();
+        return items.Count == 0 ? own : own.Concat(Enumerable.Repeat((items[0], false), ((items.Count + ranks.Size - 1) / ranks.Size) - own.Count));
+    }
+
+    /// <summary>The consecutive items of a list that this rank makes, where their results are joined afterwards.</summary>
+    /// <param name="ranks">The ranks.</param>
+    /// <param name="count">Number of items.</param>
+    internal static Range PartOf(this RankGroup ranks, int count) => (int)((long)count * ranks.Rank / ranks.Size)..(int)((long)count * (ranks.Rank + 1) / ranks.Size);
 
     /// <summary>Numbers of all ranks, in the order of ranks; as many of each.</summary>
     /// <param name="ranks">The ranks.</param>
@@ -132,14 +149,19 @@ internal static class RankExchanges
         }
 
         var hosts = ranks.Channel.Hosts;
-        if (!hosts.Take(ranks.Rank).Contains(hosts[ranks.Rank]))
+        var isFirst = !hosts.Take(ranks.Rank).Contains(hosts[ranks.Rank]);
+        var task = isFirst ? Task.Run(work) : null;
+        do
         {
-            var made = work();
-            ranks.Meet();
-            return made;
+            // The others know that it goes on, however long it takes.
+            _ = task is null || Task.WaitAny([task], s_slice) >= 0;
+            if (task?.IsFaulted == true)
+            {
+                break;
+            }
         }
+        while (ranks.Channel.Exchange(task?.IsCompleted == false ? Busy : "").Contains(Busy));
 
-        ranks.Meet();
-        return work();
+        return task is null ? work() : task.GetAwaiter().GetResult();
     }
 }

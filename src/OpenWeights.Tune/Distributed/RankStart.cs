@@ -7,6 +7,7 @@ using System.Security.Cryptography;
 using OpenWeights.Tune.Distributed.Channel;
 using OpenWeights.Tune.Distributed.Engines;
 using OpenWeights.Tune.Distributed.Engines.Mpi;
+using OpenWeights.Tune.Distributed.Engines.Nccl;
 
 namespace OpenWeights.Tune.Distributed;
 
@@ -98,7 +99,7 @@ public static partial class RankStart
             HasJoined = true;
             EndLate(channel);
             return usesGpu
-                ? throw new RankFailedException("NCCL is not there yet")
+                ? new RankGroup(NcclEngine.Start(channel, environment.Size, activity, limits, mpi), channel)
                 : new RankGroup(mpi!, channel);
         }
         catch (Exception)

@@ -1,3 +1,6 @@
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Extensions;
+
 namespace OpenWeights.Tune.Evaluation;
 
 /// <summary>A metric of generated answers.</summary>
@@ -21,6 +24,25 @@ public sealed class AnswerMetric
         new("rougeL", static (given, expected, stems) => Rouge.OfSequence(given, expected, stems).FMeasure),
         new("rougeLsum", static (given, expected, stems) => Rouge.OfLines(given, expected, stems).FMeasure),
     ];
+
+    /// <summary>The metric of a name: one of <see cref="All"/>, or one of the user's.</summary>
+    /// <param name="name">The name.</param>
+    /// <param name="settings">Settings that a class of the user's is created with.</param>
+    /// <returns>The metric; null if there is none of that name.</returns>
+    /// <exception cref="InvalidDataException">The assembly has no such class, or it cannot be created.</exception>
+    /// <exception cref="FileNotFoundException">There is no such assembly.</exception>
+    internal static AnswerMetric? Find(string name, EvaluationSection settings) =>
+        OwnClass.Is(name) ? Of(OwnClass.Create<IAnswerMetric>(name, settings)) : All.FirstOrDefault(m => m.Name == name);
+
+    /// <summary>The metrics of a run's answers.</summary>
+    /// <param name="settings">The settings.</param>
+    internal static IReadOnlyList<AnswerMetric> Of(EvaluationSection settings)
+    {
+        var own = settings.CustomMetrics.Select(OwnClass.NameOf).ToHashSet();
+        return [.. settings.Metrics.Where(n => !own.Contains(n)).Select(n => Find(n, settings)!), .. settings.CustomMetrics.Select(Of)];
+    }
+
+    private static AnswerMetric Of(IAnswerMetric own) => new(own.Name, (given, expected, _) => own.Score(given, expected));
 
     /// <summary>Its name.</summary>
     public string Name { get; }

@@ -33,12 +33,17 @@ public sealed record AnswerScores
     [JsonPropertyName("eval_bleu")]
     public required double Bleu { get; init; }
 
+    /// <summary>The metrics that evaluation.metrics names, by name.</summary>
+    [JsonIgnore]
+    public IReadOnlyDictionary<string, double> Metrics { get; init; } = new Dictionary<string, double>();
+
     /// <summary>Scores answers.</summary>
     /// <param name="step">Number of completed steps.</param>
     /// <param name="when">When the answers were generated.</param>
     /// <param name="answers">At least one answer.</param>
     /// <param name="asked">Which rows were used.</param>
-    public static AnswerScores Of(long step, string when, IReadOnlyList<Answer> answers, EvaluationRows asked = EvaluationRows.Eval)
+    /// <param name="metrics">More metrics.</param>
+    public static AnswerScores Of(long step, string when, IReadOnlyList<Answer> answers, EvaluationRows asked = EvaluationRows.Eval, IReadOnlyList<AnswerMetric>? metrics = null)
     {
         ArgumentNullException.ThrowIfNull(answers);
         IReadOnlyList<string> given = [.. answers.Select(static a => a.Given.Trim())];
@@ -52,6 +57,7 @@ public sealed record AnswerScores
             ExactMatch = (double)answers.Count(static a => a.IsExact) / answers.Count,
             ChrF = Evaluation.ChrF.Score(given, expected),
             Bleu = Evaluation.Bleu.Score(given, expected),
+            Metrics = (metrics ?? []).ToDictionary(static m => m.Name, m => m.Of(answers).Value),
         };
     }
 }

@@ -1,3 +1,4 @@
+using System.Text.Json;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tokenizers.Templates;
 using OpenWeights.Tune.Configuration;
@@ -5,6 +6,7 @@ using OpenWeights.Tune.Data.Files;
 using OpenWeights.Tune.Data.Formats;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Decoding;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Evaluation;
@@ -57,7 +59,7 @@ public sealed class EvaluationGenerations
                     return set;
                 }
 
-                format ??= RowFormats.Find(source.Format, row, row, promptsAlone ? RowKind.Prompts : null);
+                format ??= RowFormats.Of(source, row, row, promptsAlone ? RowKind.Prompts : null);
                 if (places?.Contains(row.Place) == false)
                 {
                     continue;
@@ -115,6 +117,24 @@ public sealed class EvaluationGenerations
         count = Math.Min(count, Count);
         taken._prompts.AddRange(Enumerable.Range(0, count).Select(i => _prompts[(int)((long)i * Count / count)]));
         return taken;
+    }
+
+    /// <summary>Generates the model's greedy answers, each rank some of them; all ranks get all.</summary>
+    /// <param name="ranks">The ranks.</param>
+    /// <param name="model">The model, with its adapter.</param>
+    /// <param name="maxNewTokens">Maximum length of an answer, in tokens.</param>
+    internal IReadOnlyList<Answer> Generate(RankGroup ranks, CausalLanguageModel model, int maxNewTokens)
+    {
+        if (ranks.IsAlone)
+        {
+            return Generate(model, maxNewTokens, CancellationToken.None);
+        }
+
+        var own = new EvaluationGenerations(_tokenizer, _reasoning, _endTokens, Rows);
+        own._prompts.AddRange(_prompts.Take(ranks.PartOf(Count)));
+        string[] given = [.. own.Generate(model, maxNewTokens, CancellationToken.None).Select(static a => a.Given)];
+        var all = ranks.Gather(JsonSerializer.SerializeToUtf8Bytes(given), model.Device).SelectMany(static b => JsonSerializer.Deserialize<string[]>(b)!);
+        return [.. _prompts.Zip(all, static (p, text) => new Answer(p.PromptText, p.Answer, text))];
     }
 
     /// <summary>Generates the model's greedy answers.</summary>

@@ -31,12 +31,17 @@ public static class Evaluator
 
         // Rows of similar length are batched together to reduce padding; the sums do not depend on the order.
         int[][] chunks = [.. Enumerable.Range(0, rows.Count).OrderBy(i => RowList.LengthOf(rows, i)).Chunk(batchSize)];
-        foreach (var (_, chunk) in ranks.Share(chunks))
+        foreach (var (chunk, isOwn) in model.Stack.LayerWeights is null ? ranks.Share(chunks).Select(static c => (c.Item, true)) : ranks.ShareEvenly(chunks))
         {
             stop.ThrowIfCancellationRequested();
             using var scope = NewDisposeScope();
             var batch = TokenBatch.Of([.. chunk.Select(i => rows[i])], padId: 0, model.Device);
             var (batchLoss, batchCorrect) = TokenScores.Of(model, batch);
+            if (!isOwn)
+            {
+                continue;
+            }
+
             loss += batchLoss;
             correct += batchCorrect;
             targets += batch.TargetCount;
@@ -78,10 +83,17 @@ public static class Evaluator
         var batches = objective.EvaluationRows(model, rows, batchSize);
         var units = objective.Begin(model, batches);
         var loss = 0.0;
-        foreach (var (_, batch) in ranks.Share(batches))
+        foreach (var (batch, isOwn) in model.Stack.LayerWeights is null ? ranks.Share(batches).Select(static b => (b.Item, true)) : ranks.ShareEvenly(batches))
         {
             using var scope = NewDisposeScope();
-            loss += objective.LossSum(model, batch)?.ToDouble() ?? 0;
+            if (isOwn)
+            {
+                loss += objective.LossSum(model, batch)?.ToDouble() ?? 0;
+            }
+            else
+            {
+                MetricMeans.Without(() => objective.LossSum(model, batch));
+            }
         }
 
         loss = ranks.Add([loss], model.Device)[0];

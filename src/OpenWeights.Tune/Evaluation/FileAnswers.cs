@@ -32,7 +32,7 @@ public sealed class FileAnswers
         IRowFormat? format = null;
         foreach (var row in DataFile.ReadNamed(source))
         {
-            format ??= RowFormats.Find(source.Format, row, row, RowKind.Prompts);
+            format ??= RowFormats.Of(source, row, row, RowKind.Prompts);
             var prompt = PromptFormat.Alone(format, row, row, rows);
             var fields = JsonNode.Parse(prompt.Fields!)!;
             _prompts.Add((prompt.Ids, fields[RowFieldNames.Prompt]!.GetValue<string>(), fields[RowFieldNames.Answer]?.GetValue<string>()));

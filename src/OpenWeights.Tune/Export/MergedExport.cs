@@ -84,7 +84,7 @@ public static class MergedExport
     public static MergeDifference Verify(LoadedModel @base, string folder)
     {
         ArgumentNullException.ThrowIfNull(@base);
-        using var merged = ModelLoader.Load(folder, @base.Model.DType, @base.Model.Device);
+        using var merged = ModelLoader.LoadOnto(folder, @base.Model.DType, @base.Model.Devices);
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         var tokens = Math.Min(64, @base.Model.Config.MaxPositions);

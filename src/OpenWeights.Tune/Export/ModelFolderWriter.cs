@@ -42,14 +42,20 @@ public static class ModelFolderWriter
         var writer = new LayoutWriter(source)
         {
             IsNew = parameters.ContainsKey,
-            Values = name => parameters[name],
+            Values = Value,
             DType = entry => source.HeldBy(entry.Name).Any(p => parameters.ContainsKey(p.Module)) && !(own == usual && entry.DType == DType.F32 && !entry.IsQuantized) ? own : null,
             NewShape = name => parameters[name].shape,
 
             // A copy of a tied head would keep the values from before training; a head of labels stands in the place of the vocabulary's.
             IsLeftOut = name => (name == model.Config.Names.HeadWeight || (model.Config.Labels is not null && name == $"{model.Config.Names.Head}.bias")) && !parameters.ContainsKey(name),
         };
-        return writer.Tensors().Concat(parameters.Where(p => !source.TryGetTensor(p.Key, out _)).Select(p => TensorFiles.ToWrite(source.StoredName(p.Key), p.Value)));
+        return writer.Tensors().Concat(parameters.Where(p => !source.TryGetTensor(p.Key, out _)).Select(p => TensorFiles.ToWrite(source.StoredName(p.Key), p.Value.dtype, p.Value.shape, () => Value(p.Key))));
+
+        Tensor Value(string name)
+        {
+            model.Stack.LayerWeights?.Show(name);
+            return parameters[name];
+        }
     }
 
     // The files of sentence-transformers; transformers reads the direction of attention from config.json.

@@ -14,6 +14,12 @@ public interface IWeightSource
     /// <param name="shape">Expected shape.</param>
     Parameter Take(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape);
 
+    /// <summary>Takes note that a part of the model has all of its weights.</summary>
+    /// <param name="part">The part: a decoder layer.</param>
+    void Made(TorchSharp.torch.nn.Module part)
+    {
+    }
+
     /// <summary>As <see cref="Take"/>, a tensor that is never trained and too sensitive to be rounded: float32 whatever the dtype of the model.</summary>
     /// <param name="name">Name in the checkpoint, such as model.layers.0.mlp.gate.e_score_correction_bias.</param>
     /// <param name="initial">Initialization if there is no checkpoint.</param>

@@ -93,8 +93,22 @@ public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     /// <summary>Number of tokens that the model knows: the config's, or that of an embedding which an adapter brings.</summary>
     public int VocabularySize => (int)Stack.Embedding.Count;
 
-    /// <summary>Device of the weights.</summary>
-    public Device Device => Stack.Embedding.Device;
+    /// <summary>Device of the weights; of a model on several devices that of the head, where batches and losses are.</summary>
+    public Device Device => Placement?.Last ?? Stack.Embedding.Device;
+
+    /// <summary>The devices of a model that is on several; null for one.</summary>
+    public LayerPlacement? Placement
+    {
+        get => Stack.Placement;
+        init => Stack.Placement = value;
+    }
+
+    /// <summary>The devices of the weights.</summary>
+    public IReadOnlyList<Device> Devices => Placement?.Devices ?? [Device];
+
+    /// <summary>Device of a module or tensor of the model or an adapter on it.</summary>
+    /// <param name="name">Its name, such as model.layers.3.mlp.</param>
+    internal Device DeviceOf(string name) => Placement?.Of(name) ?? Device;
 
     /// <summary>Data type of the weights.</summary>
     public ScalarType DType => Stack.Embedding.DType;

@@ -16,11 +16,10 @@ internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
     /// <param name="states">Input of the layer.</param>
     /// <param name="layer">The layer.</param>
     /// <param name="context">The layer's other inputs.</param>
-    /// <param name="keepsAttention">Whether the output of its attention is stored as well.</param>
-    /// <param name="offloads">Whether stored tensors are offloaded to CPU memory.</param>
-    internal static Tensor Run(Tensor states, DecoderLayer layer, LayerContext context, bool keepsAttention, bool offloads)
+    /// <param name="checkpoint">What is stored of it.</param>
+    internal static Tensor Run(Tensor states, DecoderLayer layer, LayerContext context, LayerCheckpoint checkpoint)
     {
-        var settings = new Settings(layer, context.With().WithInputs() with { Lent = null }, context.Lent is not null, keepsAttention, offloads);
+        var settings = new Settings(layer, context.With().WithInputs() with { Lent = null }, context.Lent is not null, checkpoint);
         var outputs = Record([states, settings, .. context.Tensors, .. context.Inputs]);
         context.Lent?.Note(outputs[1], outputs[2]);
         foreach (var scores in outputs.Skip(settings.Lends ? 3 : 1))
@@ -36,10 +35,12 @@ internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
         var (states, settings) = ((Tensor)inputs[0], (Settings)inputs[1]);
         var shared = inputs[2..].Cast<Tensor?>().ToArray();
         context.save_data("wanted", shared.Select(static t => t?.requires_grad == true).ToArray());
-        var kept = settings.KeepsAttention ? new SavedAttention(null) : null;
+        var kept = settings.Checkpoint.KeepsAttention ? new SavedAttention(null) : null;
         context.save_data("settings", settings);
         context.save_data("random", RandomState.Note(states.device));
+        settings.Checkpoint.Weights?.Enter(settings.Checkpoint.Index, isBackward: false);
         var outputs = settings.Outputs(states, shared, kept, again: false);
+        settings.Checkpoint.Weights?.Leave(settings.Checkpoint.Index, isBackward: false, returns: true);
         var mixed = kept?.Given;
         if (mixed is not null)
         {
@@ -74,14 +75,17 @@ internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
         var states = saved[0].to(device, non_blocking: true).detach().requires_grad_();
         var kept = saved[1] is { } mixed ? new SavedAttention(mixed.to(device, non_blocking: true)) : null;
         var shared = saved.Skip(2).Select((t, i) => wanted[i] ? t.detach().requires_grad_() : t).ToList();
-        BackwardPass.Run(((Settings)context.get_data("settings")).Outputs(states, shared, kept, again: true), gradients);
+        var settings = (Settings)context.get_data("settings");
+        settings.Checkpoint.Weights?.Enter(settings.Checkpoint.Index, isBackward: true);
+        BackwardPass.Run(settings.Outputs(states, shared, kept, again: true), gradients);
+        settings.Checkpoint.Weights?.Leave(settings.Checkpoint.Index, isBackward: true, returns: false);
         return (states.grad!.MoveToOuterDisposeScope(), [.. shared.Select((t, i) => wanted[i] ? t.grad?.MoveToOuterDisposeScope() : null)]);
     }
 
     // A GPU copies asynchronously: operations are executed in the order in which they are queued.
-    private static Tensor Waiting(Tensor states, Settings settings) => settings.Offloads ? states.to(CPU, non_blocking: true) : states;
+    private static Tensor Waiting(Tensor states, Settings settings) => settings.Checkpoint.Offloads ? states.to(CPU, non_blocking: true) : states;
 
-    private sealed record Settings(DecoderLayer Layer, LayerContext Context, bool Lends, bool KeepsAttention, bool Offloads)
+    private sealed record Settings(DecoderLayer Layer, LayerContext Context, bool Lends, LayerCheckpoint Checkpoint)
     {
         /// <summary>
         /// Runs the layer; returns its output, the keys and values that it lends, and its router logits if they are requested and it has a router.
@@ -94,4 +98,16 @@ internal sealed class CheckpointedLayer : CustomFunction<CheckpointedLayer>
             return [output, .. lent is null ? Array.Empty<Tensor>() : [lent.Keys!, lent.Values!], .. own?.Scores ?? []];
         }
     }
+}
+
+/// <summary>What is stored of a layer with activation checkpointing.</summary>
+/// <param name="KeepsAttention">Whether the output of its attention is stored besides its input.</param>
+/// <param name="Offloads">Whether stored tensors are offloaded to CPU memory.</param>
+internal readonly record struct LayerCheckpoint(bool KeepsAttention, bool Offloads)
+{
+    /// <summary>Index of the layer.</summary>
+    internal int Index { get; init; }
+
+    /// <summary>What becomes of its weights; null where this process has all of them.</summary>
+    internal ILayerWeights? Weights { get; init; }
 }

@@ -33,7 +33,12 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         var embedding = weights.TakeQuantizedEmbedding(names.EmbeddingWeight, vocabulary, hidden) is { } quantized
             ? new TokenEmbedding(quantized, weights.DType)
             : new TokenEmbedding(weights.Take(names.EmbeddingWeight, InitialWeight.Normal, vocabulary, hidden));
-        var layers = new ModuleList<DecoderLayer>([.. Enumerable.Range(0, config.LayerCount).Select(i => new DecoderLayer(config.LayerSettings(i), weights, names.Layer(i)))]);
+        var layers = new ModuleList<DecoderLayer>([.. Enumerable.Range(0, config.LayerCount).Select(i =>
+        {
+            var layer = new DecoderLayer(config.LayerSettings(i), weights, names.Layer(i));
+            weights.Made(layer);
+            return layer;
+        })]);
         _layers = [.. layers];
         _lenders = [.. layers.Select(static l => l.Needs.KeysOf).OfType<int>()];
         _parts = new Parts(
@@ -47,6 +52,9 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 
     /// <summary>The layers in use.</summary>
     internal IReadOnlyList<DecoderLayer> Layers => Replicas?.Layers ?? _layers;
+
+    /// <summary>The devices of a model that is on several; null for one.</summary>
+    internal LayerPlacement? Placement { get; set; }
 
     /// <summary>Layers that stand in the place of the model's own; null for those.</summary>
     internal LayerReplicas? Replicas { get; set; }
@@ -74,6 +82,9 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 
     /// <summary>Called in a backward pass with the index of each layer whose gradients are complete; null for none.</summary>
     internal Action<int>? LayerPassed { get; set; }
+
+    /// <summary>What becomes of weights and gradients that ranks share out; null where this process has all of them.</summary>
+    internal ILayerWeights? LayerWeights { get; set; }
 
     /// <summary>NEFTune (Jain et al., 2023): strength alpha of the noise on the embeddings where gradients are computed; 0 for none.</summary>
     public double EmbeddingNoise { get; set; }
@@ -108,6 +119,11 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         var contexts = Contexts(input, embeddings);
         var states = Open(embeddings);
         var checkpointing = ActivationCheckpointing != ActivationCheckpointing.None && draws;
+        if (LayerWeights is not null && draws && !checkpointing)
+        {
+            throw new InvalidOperationException("weights that ranks share out are trained with activation checkpointing; set training.activation_checkpointing: block");
+        }
+
         if (checkpointing && !states.requires_grad)
         {
             // With a frozen embedding the input of the first layer has no gradient, but recomputed layers must still take part in backward.
@@ -117,14 +133,19 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         for (var i = 0; i < Layers.Count; i++)
         {
             var (layer, context) = (Layers[i], contexts.Of(Layers[i], i) with { Adapted = adapted });
+            if (Placement is { } placement)
+            {
+                (states, context) = (states.to(placement.Of(i)), contexts.On(placement.Of(i), context));
+            }
+
             if (draws && LayerPassed is { } passed && states.requires_grad)
             {
                 states = LayerGate.Run(states, i, passed);
             }
 
-            if (checkpointing && !IsKept(i, states.device))
+            if (checkpointing && (LayerWeights is not null || !IsKept(i, states.device)))
             {
-                states = CheckpointedLayer.Run(states, layer, context, KeepsAttention(states.device), OffloadsActivations);
+                states = CheckpointedLayer.Run(states, layer, context, new LayerCheckpoint(KeepsAttention(states.device), OffloadsActivations) { Index = i, Weights = LayerWeights });
                 continue;
             }
 
@@ -133,7 +154,9 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
                 RandomState.Begin(states.device);
             }
 
+            LayerWeights?.Enter(i, isBackward: false);
             states = layer.call(states, context);
+            LayerWeights?.Leave(i, isBackward: false, returns: false);
         }
 
         input.Cache?.Advance(tokens, input.LongestPosition, begins ? Virtual!.Count : 0);
@@ -198,14 +221,14 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 
     // The first tokens are virtual ones with embeddings of their own.
     private Tensor Begun(Tensor embeddings, bool begins) => !begins || Virtual!.Embeddings() is not { } own ? embeddings
-        : cat([own.to(embeddings.dtype).unsqueeze(0).expand(embeddings.size(0), -1, -1), embeddings.narrow(1, Virtual!.Count, embeddings.size(1) - Virtual!.Count)], 1);
+        : cat([own.to(embeddings.dtype).to(embeddings.device).unsqueeze(0).expand(embeddings.size(0), -1, -1), embeddings.narrow(1, Virtual!.Count, embeddings.size(1) - Virtual!.Count)], 1);
 
     /// <summary>What a forward pass tells the layers; its tensors are in the caller's dispose scope.</summary>
     /// <param name="input">The batch.</param>
     /// <param name="embeddings">Its embeddings.</param>
     internal LayerContexts Contexts(ModelInput input, Tensor embeddings) => new(input, embeddings.dtype)
     {
-        PerLayerInputs = _parts.PerLayerInputs?.Compute(input.InputIds, embeddings),
+        PerLayerInputs = _parts.PerLayerInputs?.Compute(AtFirst(input.InputIds), embeddings),
         Lenders = _lenders,
         Virtual = input.VirtualTokens > 0 && input.Cache is not { Length: > 0 } ? Virtual : null,
     };
@@ -219,12 +242,19 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     internal Tensor Close(Tensor states)
     {
         using var scope = NewDisposeScope();
-        return Norm.call(_parts.Streams?.Close(states) ?? states).MoveToOuterDisposeScope();
+        return Norm.call(AtLast(_parts.Streams?.Close(AtFirst(states)) ?? states)).MoveToOuterDisposeScope();
     }
 
     /// <summary>The embeddings, [batch, tokens, hidden].</summary>
     internal Tensor Embed(Tensor ids)
     {
+        if (Placement is not null)
+        {
+            using var outer = NewDisposeScope();
+            var states = Multiplied(Embedding.call(ids.to(Embedding.Device)));
+            return AtFirst(_config.NormalizesEmbedding ? Norm.call(AtLast(states)) : states).MoveToOuterDisposeScope();
+        }
+
         if (_config.NormalizesEmbedding)
         {
             using var inner = NewDisposeScope();
@@ -233,6 +263,10 @@ public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 
         return Multiplied(Embedding.call(ids));
     }
+
+    private Tensor AtFirst(Tensor states) => Placement is null ? states : states.to(Placement.First);
+
+    private Tensor AtLast(Tensor states) => Placement is null ? states : states.to(Placement.Last);
 
     /// <summary>Embeddings with noise, as transformers and TRL add it: uniform within alpha / sqrt(tokens x hidden), padding counted.</summary>
     /// <param name="states">The embeddings.</param>

@@ -11,6 +11,7 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
     private readonly Dictionary<(RopeConfig Rope, int Width), (Tensor Cos, Tensor Sin)> _tables = new(new SameRope());
     private readonly List<(MixerNeeds Needs, LayerContext Context)> _made = [];
     private readonly Dictionary<int, LentKeyValues> _lent = [];
+    private readonly Dictionary<int, Dictionary<Tensor, Tensor>> _moved = [];
     private Tensor? _documents;
 
     /// <summary>The layers' own inputs, [batch, tokens, layers, width]; null for none.</summary>
@@ -37,6 +38,32 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
             Lent = Lenders.Contains(number) ? _lent[number] = new LentKeyValues() : null,
         };
     }
+
+    /// <summary>The inputs of a layer on another device than the batch's; tensors that layers share are copied there once.</summary>
+    /// <param name="device">The layer's device.</param>
+    /// <param name="context">The inputs.</param>
+    internal LayerContext On(Device device, LayerContext context)
+    {
+        if (!_moved.TryGetValue(device.index, out var there))
+        {
+            there = _moved[device.index] = new Dictionary<Tensor, Tensor>(ReferenceEqualityComparer.Instance);
+        }
+
+        Tensor? There(Tensor? tensor) => tensor is null || IsOn(tensor, device) ? tensor : tensor.to(device);
+        Tensor? Shared(Tensor? tensor)
+        {
+            if (tensor is null || IsOn(tensor, device))
+            {
+                return tensor;
+            }
+
+            return there.TryGetValue(tensor, out var moved) ? moved : there[tensor] = tensor.to(device);
+        }
+
+        return context.With([.. context.Tensors.Select(Shared)]).WithInputs([.. context.Inputs.Select(There)]);
+    }
+
+    private static bool IsOn(Tensor tensor, Device device) => tensor.device_type == device.type && tensor.device_index == device.index;
 
     /// <summary>Inputs, besides the states, of a mixer with some needs.</summary>
     /// <param name="needs">The needs.</param>

@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives.Distillation;
 using OpenWeights.Tune.Objectives.Embeddings;
@@ -68,6 +69,31 @@ public static class ObjectiveKinds
 
     /// <summary>The valid config names.</summary>
     public static IReadOnlyList<string> Names { get; } = [.. s_kinds.Select(static k => k.Name)];
+
+    /// <summary>The objective of a run.</summary>
+    /// <param name="section">Its settings.</param>
+    /// <exception cref="ConfigException">The name is unknown.</exception>
+    /// <exception cref="InvalidDataException">The assembly has no such class, or it cannot be created.</exception>
+    /// <exception cref="FileNotFoundException">There is no such assembly.</exception>
+    public static ObjectiveKind Of(ObjectiveSection section)
+    {
+        ArgumentNullException.ThrowIfNull(section);
+        if (section.Custom is null && !OwnClass.Is(section.Type))
+        {
+            return Find(section.Type);
+        }
+
+        // A class that is named is created here to be asked what it trains on, and again for each run.
+        TrainingObjective Create() => section.Custom ?? OwnClass.Create<TrainingObjective>(section.Type, section);
+        var first = Create();
+        var pairs = first.TrainsOnPairs;
+        if (section.Custom is null)
+        {
+            (first as IDisposable)?.Dispose();
+        }
+
+        return new ObjectiveKind(section.Type, pairs ? RowKind.Pairs : RowKind.Plain, NeedsReference: false, _ => new OwnObjective(Create()));
+    }
 
     /// <summary>The objective of a name.</summary>
     /// <param name="name">The config name.</param>

@@ -14,10 +14,10 @@ internal static class LowRankGram
         using var scope = NewDisposeScope();
         using Scalar added = damping;
         var inverses = new Tensor[matrices.Count];
-        foreach (var same in Enumerable.Range(0, matrices.Count).GroupBy(i => matrices[i].size(0)))
+        foreach (var same in Enumerable.Range(0, matrices.Count).GroupBy(i => (Size: matrices[i].size(0), matrices[i].device_index)))
         {
             int[] places = [.. same];
-            var identity = diag_embed(ones([same.Key], float32, matrices[places[0]].device));
+            var identity = diag_embed(ones([same.Key.Size], float32, matrices[places[0]].device));
             var inverse = linalg.inv(stack(places.Select(i => matrices[i])).add(identity, added));
             for (var i = 0; i < places.Length; i++)
             {

@@ -21,7 +21,7 @@ public sealed class ParameterSlot : IDisposable
         IsAway = memory.OnCpu && away;
         var home = IsAway ? CPU : parameter.device;
         var device = memory.IsPaged && away && count >= LeastPaged ? CPU : home;
-        var isCoded = memory.CodedFrom > 0 && count >= memory.CodedFrom;
+        var isCoded = memory.CodedFrom > 0 && trained.Elements >= memory.CodedFrom;
         _states = [.. states(trained).Select(s => new StoredState(s, parameter.detach, device, home, isCoded && s.IsMoment))];
         if (memory.LowPrecision != LowPrecision.MasterWeights || parameter.dtype == float32)
         {

@@ -15,6 +15,9 @@ public sealed record TrainedParameter(string Name, Parameter Parameter, bool Dec
     /// </summary>
     public bool IsHiddenMatrix { get; init; } = Parameter.ndim == 2;
 
+    /// <summary>Number of elements of the whole parameter, of which this may be a piece: it decides whether state is 8-bit.</summary>
+    internal long Elements { get; init; } = Parameter.numel();
+
     /// <summary>The other matrix of its low-rank update; null if it is not a matrix of one.</summary>
     public LowRankPair? Pair { get; init; }
 }

@@ -19,6 +19,19 @@ internal sealed class JoinedWeight : QuantizedWeight
     /// <inheritdoc/>
     internal override IReadOnlyList<QuantizedWeight> Pieces => _pieces;
 
+    /// <inheritdoc/>
+    internal override IReadOnlyList<Tensor>? Movable => _pieces.All(static piece => piece.Movable is not null) ? [.. _pieces.SelectMany(static piece => piece.Movable!)] : null;
+
+    /// <inheritdoc/>
+    internal override void Moved()
+    {
+        base.Moved();
+        foreach (var piece in _pieces)
+        {
+            piece.Moved();
+        }
+    }
+
     private protected override MatrixRows? RowsInMemory()
     {
         List<MatrixRows> rows = [.. _pieces.Select(static piece => piece.InMemory).OfType<MatrixRows>()];

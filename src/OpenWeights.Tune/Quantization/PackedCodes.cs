@@ -59,6 +59,9 @@ internal sealed class PackedCodes : IDisposable
     /// <summary>The codes, [rows, bytes].</summary>
     internal Tensor Codes => _codes;
 
+    /// <summary>Codes, scales and zeros.</summary>
+    internal IReadOnlyList<Tensor> Stored => [_codes, Scales.Values, .. Scales.Outer is { } outer ? [outer] : Array.Empty<Tensor>(), .. _zeros is null ? [] : new[] { _zeros }];
+
     /// <summary>The scales.</summary>
     internal PackedScaleStore Scales { get; }
 

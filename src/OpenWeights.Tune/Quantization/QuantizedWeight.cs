@@ -37,6 +37,12 @@ public abstract class QuantizedWeight : IDisposable
     /// <summary>Best number of rows to dequantize at once; a requested range must start at a multiple of it.</summary>
     internal long PartRows { get; }
 
+    /// <summary>The stored tensors that are as large as the weight, which may be given other memory; null if they must stay where they are.</summary>
+    internal virtual IReadOnlyList<Tensor>? Movable => Packed?.Stored;
+
+    /// <summary>Takes note that stored tensors are elsewhere in memory.</summary>
+    internal virtual void Moved() => _rows = null;
+
     /// <summary>The codes; null for a weight that has none of its own.</summary>
     internal virtual PackedCodes? Packed => null;
 

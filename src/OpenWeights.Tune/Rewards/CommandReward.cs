@@ -1,10 +1,11 @@
 using System.ComponentModel;
 using System.Diagnostics;
-using System.Text;
 using System.Text.Encodings.Web;
-using System.Text.Json;
 using System.Text.Json.Nodes;
+using System.Text.Json;
+using System.Text;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Extensions;
 
 namespace OpenWeights.Tune.Rewards;
 

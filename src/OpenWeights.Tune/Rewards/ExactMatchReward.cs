@@ -1,5 +1,6 @@
 using System.Text.RegularExpressions;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Extensions;
 
 namespace OpenWeights.Tune.Rewards;
 

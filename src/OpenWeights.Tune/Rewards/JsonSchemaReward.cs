@@ -1,7 +1,8 @@
-using System.Text.Json;
 using System.Text.Json.Nodes;
+using System.Text.Json;
 using Json.Schema;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Extensions;
 
 namespace OpenWeights.Tune.Rewards;
 

@@ -1,3 +1,5 @@
+using OpenWeights.Tune.Extensions;
+
 namespace OpenWeights.Tune.Rewards;
 
 /// <summary>A model that gives prompts with their answers a number.</summary>

@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Extensions;
 
 namespace OpenWeights.Tune.Rewards;
 
@@ -14,7 +15,7 @@ public static class RewardKinds
         ["length"] = static (s, _) => new LengthReward(s),
         ["json_schema"] = static (s, _) => new JsonSchemaReward(s),
         ["model"] = static (s, load) => new ModelReward((load ?? throw new InvalidOperationException("a reward model is loaded by a run."))(s)),
-        ["class"] = static (s, _) => ClassReward.Create(s),
+        ["class"] = static (s, _) => OwnClass.Create<IReward>(s.Assembly!, s.Class, s),
         ["command"] = static (s, _) => new CommandReward(s),
     };
 
@@ -29,7 +30,9 @@ public static class RewardKinds
     public static IReward Create(RewardSection section, Func<RewardSection, IRewardModel>? load = null)
     {
         ArgumentNullException.ThrowIfNull(section);
-        return s_kinds.TryGetValue(section.Type, out var create) ? create(section, load)
+        return section.Custom is { } own ? own
+            : OwnClass.Is(section.Type) ? OwnClass.Create<IReward>(section.Type, section)
+            : s_kinds.TryGetValue(section.Type, out var create) ? create(section, load)
             : throw new InvalidDataException($"'{section.Type}' is not a reward; valid are {string.Join(", ", Names)}.{Spelling.DidYouMean(section.Type, Names)}");
     }
 }

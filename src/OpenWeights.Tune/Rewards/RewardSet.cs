@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Extensions;
 
 namespace OpenWeights.Tune.Rewards;
 

@@ -1,3 +1,5 @@
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Extensions;
 
 namespace OpenWeights.Tune.Schedules;
 
@@ -21,30 +23,29 @@ public static class RateSchedules
     /// <exception cref="ArgumentException">The name is unknown.</exception>
     public static double Rate(string name, double peak, long step, RateSettings settings)
     {
-        ArgumentNullException.ThrowIfNull(settings);
-        var schedule = Array.Find(s_schedules, s => s.Name == name)
-            ?? throw new ArgumentException($"'{name}' is not a schedule; valid are {string.Join(", ", Names)}.{Spelling.DidYouMean(name, Names)}", nameof(name));
-        return peak * (step < settings.WarmupSteps ? schedule.Warmup(step, settings) : schedule.Factor(step, settings));
+        return Rate(Find(name), peak, step, settings);
     }
-}
 
-/// <summary>A learning rate schedule: a pure function of the step.</summary>
-public interface IRateSchedule
-{
-    /// <summary>The name in the config.</summary>
-    string Name { get; }
-
-    /// <summary>Factor of the learning rate after warmup.</summary>
-    /// <param name="step">The step, from 0, at or after the end of warmup.</param>
+    /// <summary>Learning rate of a step by a schedule.</summary>
+    /// <param name="schedule">The schedule.</param>
+    /// <param name="peak">Learning rate after warmup.</param>
+    /// <param name="step">The step, from 0.</param>
     /// <param name="settings">Settings of the schedule.</param>
-    double Factor(long step, RateSettings settings);
-
-    /// <summary>Factor of the learning rate during warmup.</summary>
-    /// <param name="step">The step, from 0, before the end of warmup.</param>
-    /// <param name="settings">Settings of the schedule.</param>
-    double Warmup(long step, RateSettings settings)
+    internal static double Rate(IRateSchedule schedule, double peak, long step, RateSettings settings)
     {
         ArgumentNullException.ThrowIfNull(settings);
-        return (double)step / Math.Max(1, settings.WarmupSteps);
+        return peak * (step < settings.WarmupSteps ? schedule.Warmup(step, settings) : schedule.Factor(step, settings));
+    }
+
+    /// <summary>The schedule of a run.</summary>
+    /// <param name="training">The settings.</param>
+    internal static IRateSchedule Of(TrainingSection training) =>
+        training.CustomSchedule ?? (OwnClass.Is(training.Schedule) ? OwnClass.Create<IRateSchedule>(training.Schedule, training) : Find(training.Schedule));
+
+    private static IRateSchedule Find(string name)
+    {
+        var schedule = Array.Find(s_schedules, s => s.Name == name)
+            ?? throw new ArgumentException($"'{name}' is not a schedule; valid are {string.Join(", ", Names)}.{Spelling.DidYouMean(name, Names)}", nameof(name));
+        return schedule;
     }
 }

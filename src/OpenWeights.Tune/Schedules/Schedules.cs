@@ -1,3 +1,5 @@
+using OpenWeights.Tune.Extensions;
+
 namespace OpenWeights.Tune.Schedules;
 
 /// <summary>Constant learning rate.</summary>

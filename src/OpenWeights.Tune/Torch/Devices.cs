@@ -32,6 +32,33 @@ public static partial class Devices
             : "");
     }
 
+    /// <summary>Error message for the names of one or several devices; null if they are valid.</summary>
+    /// <param name="names">The names.</param>
+    public static string? NameProblem(IReadOnlyList<string> names)
+    {
+        ArgumentNullException.ThrowIfNull(names);
+        if (names.Select(NameProblem).FirstOrDefault(static p => p is not null) is { } problem)
+        {
+            return problem;
+        }
+
+        string[] numbered = [.. names.Select(static n => n == "cuda" ? "cuda:0" : n)];
+        return names.Count == 0 ? "the list names no device; valid values are auto, cpu, cuda and cuda:N, or a list such as [cuda:0, cuda:1]."
+            : names.Count > 1 && names.FirstOrDefault(static n => n is "auto" or "cpu") is { } other ? $"'{other}' cannot be one of several devices; a list is of GPUs, such as [cuda:0, cuda:1]."
+            : numbered.GroupBy(static n => n).FirstOrDefault(static g => g.Count() > 1) is { } twice ? $"{twice.Key} is named twice; name each GPU once."
+            : null;
+    }
+
+    /// <summary>The devices of names; see <see cref="Find(string)"/>.</summary>
+    /// <param name="names">Names without a <see cref="NameProblem(IReadOnlyList{string})"/>.</param>
+    /// <exception cref="InvalidDataException">A device does not exist.</exception>
+    /// <exception cref="TorchUnavailableException">Torch cannot be used here.</exception>
+    public static IReadOnlyList<Device> Find(IReadOnlyList<string> names)
+    {
+        ArgumentNullException.ThrowIfNull(names);
+        return [.. names.Select(Find)];
+    }
+
     /// <summary>The device of a name: auto (a GPU if there is one, otherwise the CPU), cpu, cuda or cuda:N.</summary>
     /// <exception cref="InvalidDataException">The device does not exist.</exception>
     /// <exception cref="TorchUnavailableException">Torch cannot be used here.</exception>

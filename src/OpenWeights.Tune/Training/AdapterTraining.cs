@@ -35,6 +35,9 @@ public sealed class AdapterTraining : ITrainedModel
     /// <inheritdoc/>
     public CausalLanguageModel Model => _base.Model;
 
+    /// <summary>Whether model and adapter stay with the caller.</summary>
+    internal bool LeavesModel { get; init; }
+
     /// <summary>The adapter.</summary>
     internal PeftAdapter Adapter => _adapter;
 
@@ -57,22 +60,28 @@ public sealed class AdapterTraining : ITrainedModel
     public void Stepped(long step, long steps) => _adapter.Schedule?.Stepped(step, steps);
 
     /// <inheritdoc/>
-    public void Save(string folder)
+    public void Save(string folder) => Save(_base, _adapter, folder);
+
+    /// <summary>Saves an adapter of a model, with what a program needs beside it.</summary>
+    /// <param name="base">The model.</param>
+    /// <param name="adapter">The adapter.</param>
+    /// <param name="folder">The folder; created if missing.</param>
+    internal static void Save(LoadedModel @base, PeftAdapter adapter, string folder)
     {
-        PeftFolder.Save(_adapter, folder, ModelPath.NameOf(_base.Folder.FolderPath), _base.Embedding is not null);
-        if (_base.Embedding is { } embedding)
+        PeftFolder.Save(adapter, folder, ModelPath.NameOf(@base.Folder.FolderPath), @base.Embedding is not null);
+        if (@base.Embedding is { } embedding)
         {
-            EmbeddingFiles.Write(folder, embedding, Model.Config.HiddenSize);
-            _base.Folder.CopyTokenizer(folder);
+            EmbeddingFiles.Write(folder, embedding, @base.Model.Config.HiddenSize);
+            @base.Folder.CopyTokenizer(folder);
         }
 
         // With the tokenizer, PEFT's AutoPeftModel gives the base the rows that the adapter needs.
-        if (ModelOverlay.Target(_base.Folder.FolderPath) is not null)
+        if (ModelOverlay.Target(@base.Folder.FolderPath) is not null)
         {
-            _base.Folder.CopyTokenizer(folder);
+            @base.Folder.CopyTokenizer(folder);
         }
 
-        if (_base.ChatTemplate is { } template)
+        if (@base.ChatTemplate is { } template)
         {
             AtomicFile.WriteText(Path.Combine(folder, PeftFolder.TemplateName), template);
         }
@@ -84,8 +93,11 @@ public sealed class AdapterTraining : ITrainedModel
     /// <inheritdoc/>
     public void Dispose()
     {
-        _adapter.Dispose();
-        _base.Dispose();
+        if (!LeavesModel)
+        {
+            _adapter.Dispose();
+            _base.Dispose();
+        }
     }
 }
 

@@ -45,11 +45,11 @@ internal sealed record ComparedModel(string Setting, string Folder, string? Adap
 
     /// <summary>Loads the model; it is never trained.</summary>
     /// <param name="dtype">Data type of the computation.</param>
-    /// <param name="device">The device.</param>
+    /// <param name="devices">The device, or several.</param>
     /// <exception cref="InvalidDataException">The model or its adapter is invalid.</exception>
-    internal ModelReference Load(ScalarType dtype, Device device)
+    internal ModelReference Load(ScalarType dtype, IReadOnlyList<Device> devices)
     {
-        var loaded = ModelLoader.Load(Folder, dtype, device, Quantization, KeepsPacked);
+        var loaded = ModelLoader.LoadOnto(Folder, dtype, devices, Quantization, KeepsPacked);
         try
         {
             return new ModelReference(loaded, Adapter is null ? null : PeftFolder.Load(loaded.Model, Adapter, anyBase: AnyBase));
@@ -66,7 +66,7 @@ internal sealed record ComparedModel(string Setting, string Folder, string? Adap
     /// <param name="modelPath">Folder of the base model.</param>
     /// <param name="settingsAlone">Whether its configs are enough.</param>
     internal static ComparedModel? Held(RunConfig config, string modelPath, bool settingsAlone) =>
-        !ObjectiveKinds.Find(config.Objective.Type).ComparesWithReference(config.Objective) || LogProbCache.Serves(config.Objective)
+        !ObjectiveKinds.Of(config.Objective).ComparesWithReference(config.Objective) || LogProbCache.Serves(config.Objective)
             || (config is { Adapter: not null, Objective: { Type: not "distill", Reference: "base" or "start" } })
             ? null : Of(config, modelPath, settingsAlone);
 

@@ -31,6 +31,9 @@ public sealed class FullTraining : ITrainedModel
         }
     }
 
+    /// <summary>Whether the model stays with the caller.</summary>
+    internal bool LeavesModel { get; init; }
+
     /// <inheritdoc/>
     public CausalLanguageModel Model => _loaded.Model;
 
@@ -57,10 +60,19 @@ public sealed class FullTraining : ITrainedModel
         foreach (var trained in Parameters)
         {
             using var scope = NewDisposeScope();
+            Model.Stack.LayerWeights?.Show(trained.Name, writes: true);
             _ = trained.Parameter.copy_(TensorFiles.Read(weights, trained.Name));
         }
+
+        Model.Stack.LayerWeights?.Show(null);
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _loaded.Dispose();
+    public void Dispose()
+    {
+        if (!LeavesModel)
+        {
+            _loaded.Dispose();
+        }
+    }
 }

@@ -28,7 +28,8 @@ public static class Gradients
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         var gradients = Of(parameters);
-        return gradients.Count == 0 ? null : stack(gradients.Select(static g => g.to(float32).norm())).norm().MoveToOuterDisposeScope();
+        var device = gradients.Count == 0 ? CPU : parameters[^1].Parameter.device;
+        return gradients.Count == 0 ? null : stack(gradients.Select(g => g.to(float32).norm().to(device))).norm().MoveToOuterDisposeScope();
     }
 
     /// <summary>Factor that scales gradients of a given norm to at most <paramref name="maxNorm"/>, as PyTorch's clip_grad_norm_.</summary>

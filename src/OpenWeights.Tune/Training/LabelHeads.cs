@@ -42,7 +42,7 @@ internal static class LabelHeads
 
     private static LabelHead? Expected(RunConfig config, DecoderConfig decoder, IReadOnlyList<string> found)
     {
-        var kind = ObjectiveKinds.Find(config.Objective.Type);
+        var kind = ObjectiveKinds.Of(config.Objective);
         if (kind.Head is HeadKind.Vocabulary or HeadKind.None)
         {
             decoder.RequireLanguage($"objective.type {config.Objective.Type}");

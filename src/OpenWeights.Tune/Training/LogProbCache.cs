@@ -22,12 +22,12 @@ internal sealed class LogProbCache
     private readonly ComparedModel _model;
     private readonly LogProbStoreWriter _writer;
     private readonly ScalarType _dtype;
-    private readonly Device _device;
+    private readonly IReadOnlyList<Device> _devices;
     private readonly int _tokensOfBatch;
 
-    private LogProbCache(RunConfig config, ComparedModel model, LogProbStoreWriter writer, LogProbSettings settings, (ScalarType DType, Device Device) computed, int tokensOfBatch)
+    private LogProbCache(RunConfig config, ComparedModel model, LogProbStoreWriter writer, LogProbSettings settings, (ScalarType DType, IReadOnlyList<Device> Devices) computed, int tokensOfBatch)
     {
-        (_model, _writer, _dtype, _device, _tokensOfBatch) = (model, writer, computed.DType, computed.Device, tokensOfBatch);
+        (_model, _writer, _dtype, _devices, _tokensOfBatch) = (model, writer, computed.DType, computed.Devices, tokensOfBatch);
         IsTemporary = config.Data.Cache == "off";
         Path = IsTemporary
             ? System.IO.Path.Combine(System.IO.Path.GetTempPath(), $"owt-{Guid.NewGuid():N}.logprobs")
@@ -59,7 +59,7 @@ internal sealed class LogProbCache
             ? LogProbSettings.Of(objective.TeacherTopK!.Value, objective.Temperature ?? 1, vocabulary, model.VocabularySize)
             : new LogProbSettings();
         var tokens = config.Training.RowsAtOnce * draft.Data.Train.LongestRow;
-        return new LogProbCache(config, model, new LogProbStoreWriter(Rows(draft), settings), settings, (dtype, draft.Device), tokens);
+        return new LogProbCache(config, model, new LogProbStoreWriter(Rows(draft), settings), settings, (dtype, draft.ModelDevices.All), tokens);
     }
 
     /// <summary>Whether log-probabilities are computed before training: what is asked about is known, and they never change.</summary>
@@ -78,7 +78,7 @@ internal sealed class LogProbCache
 
         listener.Stage(string.Create(CultureInfo.InvariantCulture, $"computing the {(_model.Setting == "objective.teacher" ? "teacher" : "reference")}'s log-probabilities of {_writer.Targets:N0} tokens ({Math.Max(1, _writer.Bytes >> 20):N0} MiB in {Path})"));
         using var nothing = no_grad();
-        using var model = _model.Load(_dtype, _device);
+        using var model = _model.Load(_dtype, _devices);
         _ = model.Run(m =>
         {
             _writer.Write(Path, m, _tokensOfBatch);

@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Models;
+using OpenWeights.Tune.Training.Memory;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Kernels;
@@ -49,7 +50,7 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
         var weights = model.ParameterBytes;
         var adapter = trained.ResultName == "adapter";
         var gradients = trained.Parameters.Sum(static p => p.Parameter.numel() * p.Parameter.element_size());
-        var activations = ActivationBytes(model, adapter, rows, tokens, checkpointing, scores);
+        var activations = ActivationsOf(model, adapter, rows, tokens, checkpointing, scores).Total;
 
         var overlap = accumulates ? 0 : Math.Min(LateGradients(model, adapter, gradients, checkpointing), activations);
         return new MemoryEstimate(weights, adapter ? gradients : 0, gradients, optimizerBytes, activations, ProgramBytes + (isRun ? RunBytes : 0), overlap);
@@ -64,43 +65,28 @@ public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, 
             : embedding.requires_grad && !model.Config.TiedEmbeddings ? embedding.numel() * embedding.element_size() : 0;
     }
 
-    // Activations stored by layers from the first trained one; and the larger of the temporary peaks: a part's backward, when the later parts have
-    // freed theirs, or head and loss.
-    // With checkpointing, a layer stores its input (and the output of its attention), and the activations of one layer exist at a time.
-    private static long ActivationBytes(CausalLanguageModel model, bool adapter, int rows, int tokens, ActivationCheckpointing checkpointing, int scores)
+    /// <summary>
+    /// Activations stored by layers from the first trained one; and the larger of the temporary peaks: a part's backward, when the later parts have
+    /// freed theirs, or head and loss.
+    /// With checkpointing, a layer stores its input (and the output of its attention), and the activations of one layer exist at a time.
+    /// </summary>
+    internal static ActivationCosts ActivationsOf(CausalLanguageModel model, bool adapter, int rows, int tokens, ActivationCheckpointing checkpointing, int scores)
     {
         var config = model.Config;
         var (count, size) = (rows * (long)(tokens + (model.Stack.Virtual?.Count ?? 0)), model.Stack.Embedding.Weight.element_size());
         var layers = Enumerable.Range(0, model.LayerCount).Select(i => new LayerMemory(model, i, count, rows)).ToList();
-        var kept = (model.Stack.Embedding.Weight.requires_grad || model.Stack.Virtual is not null ? layers : layers.SkipWhile(static l => !l.IsTrained)).ToList();
         var ofInputs = config.PerLayerInputs is { } inputs ? 2L * count * inputs.LayerCount * inputs.Width * size : 0;
-        if (checkpointing == ActivationCheckpointing.None)
+        var (ofLayer, ofHead) = (TurnedWeightBytes(model, count), HeadBytes(model, count, scores));
+        if (checkpointing != ActivationCheckpointing.None)
         {
-            var (stored, most) = (0L, 0L);
-            foreach (var layer in kept)
-            {
-                most = Math.Max(most, stored + layer.Most);
-                stored += layer.Bytes;
-            }
-
-            return ofInputs + Math.Max(most + TurnedWeightBytes(model, count), stored + HeadBytes(model, count, scores));
+            var keepsMixed = checkpointing == ActivationCheckpointing.Selective;
+            return new ActivationCosts(ofInputs, [.. layers.Select(l => new LayerActivations(keepsMixed ? l.Mixed : 0, l.Most + ofLayer, l.Input))], ofHead);
         }
 
-        return ofInputs + CheckpointedBytes(layers, checkpointing == ActivationCheckpointing.Selective, TurnedWeightBytes(model, count), HeadBytes(model, count, scores));
-    }
-
-    // A layer's own activations include its input.
-    private static long CheckpointedBytes(IEnumerable<LayerMemory> layers, bool keepsMixed, long ofLayer, long ofHead)
-    {
-        var (ends, most) = (0L, 0L);
-        foreach (var layer in layers)
-        {
-            ends += keepsMixed ? layer.Mixed : 0;
-            most = Math.Max(most, ends + layer.Most + ofLayer);
-            ends += layer.Input;
-        }
-
-        return Math.Max(most, ends + ofHead);
+        // Layers before the first trained one keep nothing.
+        var all = model.Stack.Embedding.Weight.requires_grad || model.Stack.Virtual is not null;
+        var first = all ? 0 : layers.TakeWhile(static l => !l.IsTrained).Count();
+        return new ActivationCosts(ofInputs, [.. layers.Select((l, i) => i < first ? new LayerActivations(0, 0, 0) : new LayerActivations(0, l.Most + ofLayer, l.Bytes))], ofHead);
     }
 
     // A weight multiplied in another dtype exists in both during the product; the head's is converted in small parts.

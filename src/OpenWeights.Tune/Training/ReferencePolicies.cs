@@ -16,11 +16,11 @@ internal static class ReferencePolicies
     /// <exception cref="InvalidDataException">The reference cannot be loaded, or has another vocabulary.</exception>
     internal static IReferencePolicy Create(RunDraft draft, ITrainedModel trained, IRunListener listener)
     {
-        var (dtype, device) = (trained.Model.DType, trained.Model.Device);
+        var (dtype, devices) = (trained.Model.DType, trained.Model.Devices);
         if (draft.LogProbs is { } stored)
         {
             stored.Ensure(listener);
-            return new StoredReference(stored.Open(), stored.IsTemporary ? stored.Path : null, () => draft.Compared!.Load(dtype, device));
+            return new StoredReference(stored.Open(), stored.IsTemporary ? stored.Path : null, () => draft.Compared!.Load(dtype, devices));
         }
 
         return Live(draft.Config, draft.Compared!, trained, listener);
@@ -52,7 +52,7 @@ internal static class ReferencePolicies
     private static ModelReference Load(ComparedModel compared, CausalLanguageModel policy, IRunListener? listener)
     {
         listener?.Stage($"reading the {(compared.Setting == "objective.teacher" ? "teacher" : "reference")}");
-        var loaded = compared.Load(policy.DType, policy.Device);
+        var loaded = compared.Load(policy.DType, policy.Devices);
         var size = loaded.VocabularySize;
         if (compared.Setting != "objective.teacher" && size != policy.Config.VocabularySize)
         {

@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives.Labels;
 using OpenWeights.Tune.Rewards;

@@ -4,6 +4,7 @@ using OpenWeights.Hub;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Files;
+using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Torch;
@@ -79,6 +80,11 @@ public static class RunCheck
             }
         }
 
+        foreach (var problem in OwnClasses.Problems(file))
+        {
+            yield return problem;
+        }
+
         foreach (var problem in RewardFiles(file))
         {
             yield return problem;
@@ -108,6 +114,11 @@ public static class RunCheck
 
     private static ConfigProblem? DataProblem(ConfigFile file, string key, string path, string written)
     {
+        if (GivenRows.Is(path))
+        {
+            return file.Problem(key, GivenRows.Gone, isFile: true);
+        }
+
         try
         {
             _ = HubDataPath.Is(path) ? [] : DataPaths.Expand(path);
@@ -148,7 +159,7 @@ public static class RunCheck
         string? problem = null;
         try
         {
-            _ = file.Config.Model.Device is "auto" or "cpu" || file.IsWrong("model.device") ? null : Devices.Find(file.Config.Model.Device);
+            _ = file.Config.Model.Device.Is("auto") || file.Config.Model.Device.Is("cpu") || file.IsWrong("model.device") ? null : Devices.Find(file.Config.Model.Device.Values);
         }
         catch (InvalidDataException e)
         {
@@ -200,7 +211,7 @@ public static class RunCheck
         using var nothing = no_grad();
         try
         {
-            decoder = decoder.With(file.IsWrong("objective.type") ? null : LabelHeads.Expected(file.Config, decoder));
+            decoder = decoder.With(file.IsWrong("objective.type") || OwnClass.Is(file.Config.Objective.Type) ? null : LabelHeads.Expected(file.Config, decoder));
         }
         catch (InvalidDataException e)
         {

@@ -44,7 +44,7 @@ public static class RunDefaults
                 {
                     MicroBatchSize = config.Training.MicroBatchSize ?? rows,
                     LrScheduler = config.Training.Schedule,
-                    WarmupSteps = config.Training.WarmupSteps ?? (config.Training.WarmupRatio is null ? RateSettings.DefaultWarmup(steps) : null),
+                    WarmupSteps = config.Training.WarmupSteps ?? (config.Training.WarmupRatio is null ? RunRates.DefaultWarmup(steps) : null),
                 },
             },
             isPacked && !packs ? data with { Train = data.Train.Unpacked() } : data);
@@ -61,7 +61,7 @@ public static class RunDefaults
             {
                 MicroBatchSize = plan.MicroBatch,
                 LrScheduler = config.Training.Schedule,
-                WarmupSteps = config.Training.WarmupSteps ?? (config.Training.WarmupRatio is null ? RateSettings.DefaultWarmup(steps) : null),
+                WarmupSteps = config.Training.WarmupSteps ?? (config.Training.WarmupRatio is null ? RunRates.DefaultWarmup(steps) : null),
             },
         };
     }

@@ -6,9 +6,11 @@ using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Distributed;
+using OpenWeights.Tune.Evaluation;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives;
+using OpenWeights.Tune.Schedules;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training.Memory;
 using OpenWeights.Tune.Training.Ranks;
@@ -19,10 +21,10 @@ namespace OpenWeights.Tune.Training;
 /// <summary>A run before its weights are loaded: its complete settings, its rows, and its estimated memory.</summary>
 public sealed class RunDraft
 {
-    private RunDraft(RunConfig config, string modelPath, ModelFolder folder, Device device, RowTokenizer tokenizer, RunData data, RunMemory memory, IReadOnlyCollection<string> said, RunOptions options)
+    private RunDraft(RunConfig config, string modelPath, ModelFolder folder, RowTokenizer tokenizer, RunData data, RunMemory memory, IReadOnlyCollection<string> said, RunOptions options)
     {
-        (Config, ModelPath, Folder, Device, RowTokenizer, Data, Memory, Said, Options) = (config, modelPath, folder, device, tokenizer, data, memory, said, options);
-        var kind = ObjectiveKinds.Find(config.Objective.Type);
+        (Config, ModelPath, Folder, RowTokenizer, Data, Memory, Said, Options) = (config, modelPath, folder, tokenizer, data, memory, said, options);
+        var kind = ObjectiveKinds.Of(config.Objective);
         var accumulation = checked(config.Training.GradientAccumulationSteps * options.Ranks.Size);
         Sampling = SampledRun.Plan(config, data, options.Ranks.Size);
         Rows = Sampling is not null ? SampledRun.Rows(config, data, Sampling) : new BatchSampler(
@@ -61,7 +63,11 @@ public sealed class RunDraft
 
     internal ModelFolder Folder { get; }
 
-    internal Device Device { get; }
+    /// <summary>The devices of the model.</summary>
+    internal ModelDevices ModelDevices => Memory.Devices;
+
+    /// <summary>Device of batches and losses.</summary>
+    internal Device Device => ModelDevices.Last;
 
     internal BatchSampler Rows { get; }
 
@@ -125,11 +131,20 @@ public sealed class RunDraft
         if (!options.Ranks.IsAlone)
         {
             RankRules.Require(config);
+            RunAgreement.OnConfig(options.Ranks, config);
             listener = options.Ranks.IsFirst ? listener : SilentRank.Instance;
+            if (config.Parallel.Shard is "gradients" or "parameters" && config.Training.Checkpointing == ActivationCheckpointing.None)
+            {
+                listener.Warn($"parallel.shard: {config.Parallel.Shard} computes each layer again in the backward pass; training.activation_checkpointing is block.");
+                config = config with { Training = config.Training with { ActivationCheckpointing = "block" } };
+            }
         }
 
+        // Classes of the user's are found, or not, before anything is read.
+        (_, _, _) = (ObjectiveKinds.Of(config.Objective), RateSchedules.Of(config.Training), AnswerMetric.Of(config.Evaluation));
+
         // A missing GPU is reported immediately; otherwise torch, which takes time to load, is first used after the data is read.
-        var device = config.Model.Device is "auto" or "cpu" ? null : Devices.Find(config.Model.Device);
+        var devices = config.Model.Device.Is("auto") || config.Model.Device.Is("cpu") ? null : Devices.Find(config.Model.Device.Values);
         if (options.Resume && RunFolder.StartedWith(config.OutputDir) is { } started)
         {
             config = RunDefaults.Continue(config, started, (RunManifest.Ranks(config.OutputDir), options.Ranks.Size));
@@ -146,7 +161,7 @@ public sealed class RunDraft
             decoder = ModelLoader.Check(folder, weights, out _);
         }
 
-        var kind = ObjectiveKinds.Find(config.Objective.Type);
+        var kind = ObjectiveKinds.Of(config.Objective);
         _ = LabelHeads.Expected(config, decoder);
         config = EmbeddingChoice.Complete(config, modelPath);
         if (config.Objective is { Type: "distill" })
@@ -183,17 +198,24 @@ public sealed class RunDraft
 
         (config, data) = RunDefaults.Fit(config, data, options.Ranks.Size);
         Devices.UseAllCores(options.Ranks.OnThisHost());
-        device ??= Devices.Find(config.Model.Device);
+        devices ??= Devices.Find(config.Model.Device.Values);
+        var device = devices[^1];
         config = config with { Training = config.Training with { WorstBatchFirst = config.Training.WorstBatchFirst ?? device.type == TorchSharp.DeviceType.CUDA } };
         var dtype = Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device);
         var said = new HashSet<string>();
-        var memory = new RunMemory(config, folder, decoder, device, dtype, SampledRun.LongestRow(config, data.Train.LongestRow, decoder), data.Train.Rows.Count, warning => _ = said.Add(warning), ComparedModel.Held(config, modelPath, options.SettingsAlone));
+        var memory = new RunMemory(config, folder, decoder, devices, dtype, SampledRun.LongestRow(config, data.Train.LongestRow, decoder), data.Train.Rows.Count, warning => _ = said.Add(warning), ComparedModel.Held(config, modelPath, options.SettingsAlone), options.Ranks.Size) { Held = options.Held };
         foreach (var warning in said)
         {
             listener.Warn(warning);
         }
 
-        return new RunDraft(config, modelPath, folder, device, tokenizer, data, memory, said, options) { Labels = labels };
+        var draft = new RunDraft(config, modelPath, folder, tokenizer, data, memory, said, options) { Labels = labels };
+        if (!options.SettingsAlone)
+        {
+            RunAgreement.OnInputs(draft);
+        }
+
+        return draft;
     }
 
     /// <summary>Loads the weights and sets up the trained parameters.</summary>
@@ -204,7 +226,7 @@ public sealed class RunDraft
     {
         ArgumentNullException.ThrowIfNull(listener);
         listener.Stage("reading the model");
-        var trained = TrainedModel.Load(Config, ModelPath, Device, warning =>
+        var trained = TrainedModel.Load(Config, ModelPath, ModelDevices with { Weights = Ranks.IsAlone || Config.Parallel.Shard != "parameters" ? null : new SharedWeights(Ranks) }, warning =>
         {
             if (!Said.Contains(warning))
             {

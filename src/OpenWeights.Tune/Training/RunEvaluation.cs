@@ -2,6 +2,7 @@ using System.Globalization;
 using OpenWeights.Formats.Files;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Evaluation;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Training.Recording;
@@ -23,6 +24,7 @@ internal sealed class RunEvaluation
     private readonly RunRecorder? _recorder;
     private readonly IRunListener _listener;
     private readonly EvaluationGenerations? _questions;
+    private readonly IReadOnlyList<AnswerMetric> _metrics;
     private readonly BestTracker _best;
     private readonly OverfitWatch _overfit;
     private long _evaluatedStep;
@@ -52,8 +54,8 @@ internal sealed class RunEvaluation
             _overfit.Restore(recorder.Metrics);
         }
 
-        // One rank generates answers.
-        _questions = draft.Ranks.IsFirst ? Questions() : null;
+        _questions = Questions();
+        _metrics = AnswerMetric.Of(_settings);
     }
 
     /// <summary>Takes a completed step.</summary>
@@ -78,7 +80,7 @@ internal sealed class RunEvaluation
         var (rows, atOnce) = (_draft.Data.Eval!.Rows, _draft.Config.Training.RowsAtOnce);
         var evaluation = _draft.Config.Objective.Type == "sft"
             ? Evaluator.Run(_trained.Model, rows, atOnce, step, _draft.Ranks, CancellationToken.None)
-            : Evaluator.Run(_objective, _trained.Model, rows, atOnce * ObjectiveKinds.Find(_draft.Config.Objective.Type).RowsPerExample, step, _draft.Ranks);
+            : Evaluator.Run(_objective, _trained.Model, rows, atOnce * ObjectiveKinds.Of(_draft.Config.Objective).RowsPerExample, step, _draft.Ranks);
         _recorder?.Add(evaluation);
         _listener.Evaluated(evaluation);
         _evaluatedStep = step;
@@ -112,13 +114,26 @@ internal sealed class RunEvaluation
 
     /// <summary>Selects the weights of the result: the last ones, or the best ones, which are loaded into the model.</summary>
     /// <param name="lastStep">Number of completed steps.</param>
-    internal RunResult Choose(long lastStep) => new(_folder!.ResultPath(_trained.ResultName), ChooseStep(lastStep), lastStep)
+    internal RunResult Choose(long lastStep)
     {
-        BestStep = _best.Loss is null ? null : _best.Step,
-        BestLoss = _best.Loss,
-        BestIsReward = IsByReward,
-        BestIsKept = _settings.KeepBest,
-    };
+        var step = ChooseStep(lastStep);
+        _draft.Ranks.TakeFromFirst(_trained.Parameters.Select(static p => p.Parameter));
+        return new(_folder!.ResultPath(_trained.ResultName), step, lastStep)
+        {
+            BestStep = _best.Loss is null ? null : _best.Step,
+            BestLoss = _best.Loss,
+            BestIsReward = IsByReward,
+            BestIsKept = _settings.KeepBest,
+        };
+    }
+
+    /// <summary>Takes part in <see cref="Choose"/> on a rank that is not the first.</summary>
+    internal void FollowChoice()
+    {
+        PutAverage(false);
+        _draft.Ranks.TakeFromFirst(_trained.Parameters.Select(static p => p.Parameter));
+        _trained.Training = false;
+    }
 
     /// <summary>A trainer's state, extended for a checkpoint.</summary>
     internal TrainerState AddTo(TrainerState state) => state with
@@ -131,33 +146,42 @@ internal sealed class RunEvaluation
 
     private long ChooseStep(long lastStep)
     {
-        if (_settings is not { KeepBest: true, Result: "best" } || _best.Loss is null || _best.Step == lastStep)
+        var wantsBest = _settings is { KeepBest: true, Result: "best" } && _best.Loss is not null && _best.Step != lastStep;
+        var hasBest = wantsBest && Directory.Exists(_folder!.BestPath);
+        PutAverage(!hasBest);
+        if (!hasBest)
         {
-            _averaged.Put();
+            if (wantsBest)
+            {
+                _listener.Warn($"{_folder!.BestPath}, which contained the weights of step {_best.Step}, no longer exists; the result is that of the last step.");
+            }
+
             return lastStep;
         }
 
-        if (!Directory.Exists(_folder!.BestPath))
-        {
-            _listener.Warn($"{_folder.BestPath}, which contained the weights of step {_best.Step}, no longer exists; the result is that of the last step.");
-            _averaged.Put();
-            return lastStep;
-        }
-
-        _trained.Restore(_folder.BestPath);
+        _trained.Restore(_folder!.BestPath);
 
         // Values computed from the previous weights are discarded.
         _trained.Training = false;
         return _best.Step;
     }
 
+    // Of several ranks, all may be needed for averages, and the first says whether they are wanted.
+    private void PutAverage(bool wanted)
+    {
+        if (_draft.Ranks.Gather([wanted ? 1 : 0], _trained.Model.Device)[0][0] > 0)
+        {
+            _averaged.Put();
+        }
+    }
+
     private void Ask(EvaluationGenerations? questions, long step, string when, CancellationToken stop)
     {
-        if (questions is { Count: > 0 } && !stop.IsCancellationRequested)
+        if (questions is { Count: > 0 } && !_draft.Ranks.Any(stop.IsCancellationRequested, _trained.Model.Device))
         {
-            var answers = questions.Generate(_trained.Model, _settings.MaxNewTokens, CancellationToken.None);
-            var scores = AnswerScores.Of(step, when, answers, questions.Rows);
-            _recorder!.Add(scores, answers);
+            var answers = questions.Generate(_draft.Ranks, _trained.Model, _settings.MaxNewTokens);
+            var scores = AnswerScores.Of(step, when, answers, questions.Rows, _metrics);
+            _recorder?.Add(scores, answers);
             _listener.Answered(scores, answers);
         }
     }
@@ -166,7 +190,7 @@ internal sealed class RunEvaluation
     private EvaluationGenerations? Questions()
     {
         var (count, data, config) = (_settings.GenerateRows, _draft.Data, _draft.Config.Data);
-        if (count == 0 || ObjectiveKinds.Find(_draft.Config.Objective.Type).Head != HeadKind.Vocabulary || (data.Train.Report.IsTokenized && !_draft.RowTokenizer.HasTokenizer))
+        if (count == 0 || ObjectiveKinds.Of(_draft.Config.Objective).Head != HeadKind.Vocabulary || (data.Train.Report.IsTokenized && !_draft.RowTokenizer.HasTokenizer))
         {
             return null;
         }
@@ -176,7 +200,7 @@ internal sealed class RunEvaluation
         var places = asked == EvaluationRows.Eval ? null : rows.WholePlaces.Take(MaxAsked + count).ToHashSet();
         var questions = EvaluationGenerations.Read(
             asked == EvaluationRows.Eval ? config.Eval : config.Train, _draft.RowTokenizer, count, EndTokens.Of(_draft.Folder, _draft.RowTokenizer.Tokenizer),
-            _trained.Model.Config.MaxPositions - 1, asked, places, ObjectiveKinds.Find(_draft.Config.Objective.Type).Rows == RowKind.Prompts);
+            _trained.Model.Config.MaxPositions - 1, asked, places, ObjectiveKinds.Of(_draft.Config.Objective).Rows == RowKind.Prompts);
         if (questions.Count == 0)
         {
             _listener.Warn("no row has a prompt to generate an answer for (evaluation.generate_rows).");

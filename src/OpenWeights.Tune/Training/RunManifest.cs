@@ -45,7 +45,7 @@ internal static class RunManifest
             ["os"] = RuntimeInformation.OSDescription,
             ["architecture"] = RuntimeInformation.ProcessArchitecture.ToString(),
             ["model"] = Hashes([Path.Combine(model.FolderPath, ModelFolder.ConfigName), .. weights.FilePaths]),
-            ["data"] = Hashes([.. config.Data.Train.Concat(config.Data.Eval).Where(static s => s.Path.Length > 0).SelectMany(DataFile.Stored).Distinct()]),
+            ["data"] = Hashes([.. config.Data.Train.Concat(config.Data.Eval).Where(static s => s.Path.Length > 0 && s.Rows is null).SelectMany(DataFile.Stored).Distinct()]),
             ["compared"] = Hashes(Compared(config, model.FolderPath)),
             ["config"] = "sha256:" + Convert.ToHexStringLower(SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(ConfigWriter.Write(config)))),
         };
@@ -142,7 +142,7 @@ internal static class RunManifest
     {
         var objective = config.Objective;
         var folders = new List<(string Model, string? Adapter)>();
-        if (ObjectiveKinds.Find(objective.Type).ComparesWithReference(objective))
+        if (ObjectiveKinds.Of(objective).ComparesWithReference(objective))
         {
             var compared = ComparedModel.Of(config, modelPath);
             folders.Add((compared.Folder == modelPath ? "" : compared.Folder, compared.Adapter));

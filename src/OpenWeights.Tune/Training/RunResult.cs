@@ -21,6 +21,9 @@ public sealed record RunResult(string Folder, long Step, long LastStep)
     /// <summary>Whether the weights of that step were kept in the run's folder.</summary>
     public bool BestIsKept { get; init; }
 
+    /// <summary>Warnings of the run; those of a run with a listener of its own went there.</summary>
+    public IReadOnlyList<string> Warnings { get; init; } = [];
+
     /// <summary>adapter or model.</summary>
     public string Name => Path.GetFileName(Path.TrimEndingDirectorySeparator(Folder));
 
@@ -62,6 +65,9 @@ public sealed record RunMeasurement(long PeakBytes, double SecondsPerStep, doubl
 /// <param name="SettingsAlone">Whether the model's config and tokenizer are enough, and its weights may be missing.</param>
 public readonly record struct RunOptions(bool Resume = false, bool IgnoreMemory = false, bool SettingsAlone = false)
 {
+    /// <summary>Bytes of the model that are in memory already.</summary>
+    internal long Held { get; init; }
+
     private readonly RankGroup? _ranks;
 
     /// <summary>The ranks of the run; one process by default.</summary>

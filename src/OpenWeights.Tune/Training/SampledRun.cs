@@ -38,5 +38,5 @@ internal static class SampledRun
     internal static int LongestRow(RunConfig config, int longest, DecoderConfig decoder) => KindOf(config) != RowKind.Prompts ? longest
         : Math.Max(longest, Math.Min(longest + config.Objective.MaxCompletionLength, ContextLimit.Of(decoder, config.Model.MaxPositions).Tokens));
 
-    private static RowKind KindOf(RunConfig config) => ObjectiveKinds.Find(config.Objective.Type).RowsOf(config.Objective);
+    private static RowKind KindOf(RunConfig config) => ObjectiveKinds.Of(config.Objective).RowsOf(config.Objective);
 }

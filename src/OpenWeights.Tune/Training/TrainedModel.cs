@@ -19,15 +19,15 @@ internal static class TrainedModel
     /// <summary>Loads the model of a run.</summary>
     /// <param name="config">The run.</param>
     /// <param name="modelPath">Folder of the base model; config.Model.Path may be only a name.</param>
-    /// <param name="device">The device.</param>
+    /// <param name="devices">The device, or several.</param>
     /// <param name="warn">Receives warnings about an adapter's file.</param>
     /// <param name="startData">Reads the training data from which some starts are computed; null where there is none.</param>
     /// <param name="labels">The head of labels that is trained; null for a language model.</param>
     /// <exception cref="InvalidDataException">The model or the adapter is invalid, or they do not match.</exception>
-    internal static ITrainedModel Load(RunConfig config, string modelPath, Device device, Action<string> warn, Func<StartData>? startData = null, LabelHead? labels = null)
+    internal static ITrainedModel Load(RunConfig config, string modelPath, ModelDevices devices, Action<string> warn, Func<StartData>? startData = null, LabelHead? labels = null)
     {
         var rows = NewTokens.Rows(config.Model, modelPath);
-        var loaded = ModelLoader.LoadGrown(modelPath, Devices.DType(config.Model.Dtype), device, Quantization(config.Quantization), config.Model.KeepsQuantized, labels, config.Adapter is null ? rows : null);
+        var loaded = ModelLoader.LoadGrown(modelPath, Devices.DType(config.Model.Dtype), devices, Quantization(config.Quantization), config.Model.KeepsQuantized, labels, config.Adapter is null ? rows : null);
         loaded.ChatTemplate = NamedTemplates.Of(config, modelPath);
         loaded.Embedding = EmbeddingChoice.Of(config) ?? loaded.Embedding;
         if (EmbeddingChoice.Problem(config, loaded.Model) is { } oneWay)
@@ -69,27 +69,53 @@ internal static class TrainedModel
         });
     }
 
+    /// <summary>The trained parameters of a model that is loaded already, and stays with the caller.</summary>
+    /// <param name="loaded">The model.</param>
+    /// <param name="config">The run.</param>
+    /// <param name="adapter">The adapter on it; null to train the model's own weights.</param>
+    internal static ITrainedModel Of(LoadedModel loaded, RunConfig config, PeftAdapter? adapter) =>
+        On(loaded, config with { Adapter = adapter is null ? null : config.Adapter ?? new AdapterSection() }, _ => adapter!, leavesModel: true);
+
+    /// <summary>A new adapter on a model.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="section">Its settings.</param>
+    /// <param name="config">The run; its seed gives the adapter's first values.</param>
+    /// <param name="modelPath">Folder of the model.</param>
+    /// <param name="startData">Reads the training data from which some starts are computed; null where there is none.</param>
+    /// <exception cref="InvalidDataException">The settings do not fit the model.</exception>
+    internal static PeftAdapter NewAdapter(CausalLanguageModel model, AdapterSection section, RunConfig config, string modelPath, Func<StartData>? startData) =>
+        Create(model, WithText(Settings(section, model.Config), modelPath), config, startData);
+
+    /// <summary>Whether a new adapter's first values are computed from training data.</summary>
+    /// <param name="section">Its settings.</param>
+    internal static bool NeedsData(AdapterSection section) => Settings(section) is LoraConfig lora && LoraStarts.NeedsData(lora.Init);
+
     // A start may run the model backward, with the checkpointing of the run.
     private static PeftAdapter Create(CausalLanguageModel model, AdapterConfig settings, RunConfig config, Func<StartData>? startData)
     {
         model.Stack.ActivationCheckpointing = config.Training.Checkpointing;
+        if (model.Placement is not null && settings is LoraConfig start && LoraStarts.NeedsData(start.Init))
+        {
+            throw new InvalidDataException($"adapter.init_lora_weights: {LoraStarts.Name(start)} measures the model on one device, and model.device names several; name one, or use another start.");
+        }
+
         return PeftAdapter.Create(model, settings, config.Seed, settings is LoraConfig lora && LoraStarts.NeedsData(lora.Init) ? startData?.Invoke() : null);
     }
 
-    private static ITrainedModel On(LoadedModel loaded, RunConfig config, Func<AdapterSection, PeftAdapter> put)
+    private static ITrainedModel On(LoadedModel loaded, RunConfig config, Func<AdapterSection, PeftAdapter> put, bool leavesModel = false)
     {
         var training = config.Training;
         if (config.Adapter is not { } section)
         {
-            return Full(loaded, training);
+            return Full(loaded, training, leavesModel);
         }
 
         var adapter = put(section);
         var rates = section.LoraplusLrRatio == 1 ? null : new LoraPlusRates(section.LoraplusLrRatio, section.LoraplusLrEmbedding, training.LearningRate);
-        return new AdapterTraining(loaded, adapter, rates, training.DecayNormsAndBiases, new AdapterTrainingOptions(training.Optimizer == "lora_fa", training.Rates));
+        return new AdapterTraining(loaded, adapter, rates, training.DecayNormsAndBiases, new AdapterTrainingOptions(training.Optimizer == "lora_fa", training.Rates)) { LeavesModel = leavesModel };
     }
 
-    private static FullTraining Full(LoadedModel loaded, TrainingSection training)
+    private static FullTraining Full(LoadedModel loaded, TrainingSection training, bool leavesModel)
     {
         var some = training.Trainable != "all" || training.FirstTrainedLayer > 0;
         if (training.FirstTrainedLayer >= loaded.Model.Config.LayerCount)
@@ -97,7 +123,7 @@ internal static class TrainedModel
             throw new InvalidDataException($"training.first_trained_layer: {NoSuchLayer(training.FirstTrainedLayer, loaded.Model.Config.LayerCount)}");
         }
 
-        return new FullTraining(loaded, training.DecayNormsAndBiases, some ? new TrainedWeights(loaded.Model.Config.Names, training.FirstTrainedLayer, training.Trainable == "norms_and_biases") : null, training.Rates);
+        return new FullTraining(loaded, training.DecayNormsAndBiases, some ? new TrainedWeights(loaded.Model.Config.Names, training.FirstTrainedLayer, training.Trainable == "norms_and_biases") : null, training.Rates) { LeavesModel = leavesModel };
     }
 
     /// <summary>Refuses settings that do not go with a base whose weights are quantized already.</summary>

@@ -4,6 +4,7 @@ using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Distributed;
+using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Optimizers;
 using OpenWeights.Tune.Schedules;
@@ -23,6 +24,7 @@ public sealed class Trainer : IDisposable
     private readonly RunConfig _config;
     private readonly SpikeDetector _spikes = new();
     private readonly LossScaler? _scaler;
+    private readonly IRateSchedule _schedule;
     private readonly RankGroup _ranks;
     private readonly IShardStrategy _shards;
 
@@ -49,9 +51,10 @@ public sealed class Trainer : IDisposable
         ArgumentNullException.ThrowIfNull(trained);
         ArgumentNullException.ThrowIfNull(config);
         (_trained, _objective, _rows, _config, TotalSteps, _ranks) = (trained, objective, rows, config, totalSteps, ranks);
+        _schedule = RateSchedules.Of(config.Training);
         _scaler = trained.Model.DType == float16 ? new LossScaler() : null;
-        var warmup = RateSettings.Of(config.Training, totalSteps).WarmupSteps;
-        ranks.TakeFromFirst(trained.Parameters.Select(static p => p.Parameter));
+        var warmup = RunRates.Of(config.Training, totalSteps).WarmupSteps;
+        ranks.TakeFromFirst(trained.Parameters.Where(p => trained.Model.Stack.LayerWeights is null || trained.ResultName == "adapter").Select(static p => p.Parameter));
         _shards = ShardStrategies.Create(trained, config, config.Training with { WarmupSteps = warmup, WarmupRatio = null }, ranks);
         Ema = config.Training.Ema is { } ema ? new WeightAverage(trained.Parameters, Optimizer, ema.Decay) : null;
         trained.Model.Stack.ActivationCheckpointing = config.Training.Checkpointing;
@@ -119,7 +122,7 @@ public sealed class Trainer : IDisposable
 
         _objective.State = state;
         _trained.Training = false;
-        Gradients.Drop(_trained.Parameters);
+        _shards.Drop();
     }
 
     /// <summary>
@@ -162,7 +165,7 @@ public sealed class Trainer : IDisposable
         using var scope = NewDisposeScope();
         var units = Begin(batches);
         _trained.Model.Stack.EmbeddingNoise = _config.Training.NeftuneNoiseAlpha;
-        var losses = Accumulate([.. _ranks.Share(batches)], units, seed, _shards);
+        var losses = Accumulate([.. _ranks.Share(batches)], units, seed, _shards, batches);
         _trained.Model.Stack.EmbeddingNoise = 0;
         _trained.Training = false;
         _shards.Accumulated();
@@ -231,7 +234,7 @@ public sealed class Trainer : IDisposable
     private double Rate(long step)
     {
         var training = _config.Training;
-        return Optimizer.NextRate(training.HasOwnRate ? training.LearningRate : RateSchedules.Rate(training.Schedule, training.LearningRate, step, RateSettings.Of(training, TotalSteps)));
+        return Optimizer.NextRate(training.HasOwnRate ? training.LearningRate : RateSchedules.Rate(_schedule, training.LearningRate, step, RunRates.Of(training, TotalSteps)));
     }
 
     // Clips the gradients and takes the optimizer's step.
@@ -257,7 +260,7 @@ public sealed class Trainer : IDisposable
 
     // Gradient of the step's loss: the losses of some micro-batches, divided by the number of units (targets, pairs or rows) of all.
     // The micro-batch sums are in the caller's dispose scope: they are read from a GPU only after all its work is queued.
-    private List<Tensor> Accumulate(IReadOnlyList<(int Number, IReadOnlyList<TokenRow> Rows)> batches, long units, long seed, IShardStrategy? shards = null)
+    private List<Tensor> Accumulate(IReadOnlyList<(int Number, IReadOnlyList<TokenRow> Rows)> batches, long units, long seed, IShardStrategy? shards = null, IReadOnlyList<IReadOnlyList<TokenRow>>? all = null)
     {
         using Scalar share = (_scaler?.Scale ?? 1) / units;
         var losses = new List<Tensor>();
@@ -282,6 +285,15 @@ public sealed class Trainer : IDisposable
                 BackwardPass.Run([loss.mul(share)]);
                 losses.Add(loss.detach().MoveToOuterDisposeScope());
             }
+            else
+            {
+                Fill(shards, all);
+            }
+        }
+
+        for (var round = batches.Count; shards?.NeedsEqualRounds == true && round < (all!.Count + _ranks.Size - 1) / _ranks.Size; round++)
+        {
+            Fill(shards, all);
         }
 
         if (_ranks.IsAlone)
@@ -290,6 +302,27 @@ public sealed class Trainer : IDisposable
         }
 
         return losses;
+    }
+
+    // The passes of a micro-batch that this rank does not have, so that it takes part in what the others send meanwhile.
+    private void Fill(IShardStrategy? shards, IReadOnlyList<IReadOnlyList<TokenRow>>? all)
+    {
+        if (shards?.NeedsEqualRounds != true || all?.FirstOrDefault(static b => b.Any(static r => r.CountTargets() > 0)) is not { } rows)
+        {
+            return;
+        }
+
+        using var scope = NewDisposeScope();
+        using Scalar nothing = 0;
+        var state = _objective.State;
+        MetricMeans.Without(() =>
+        {
+            if (_objective.LossSum(_trained.Model, rows) is { } loss)
+            {
+                BackwardPass.Run([loss.mul(nothing)]);
+            }
+        });
+        _objective.State = state;
     }
 
     private void Penalize()

@@ -44,9 +44,14 @@ public sealed class TrainingRun : IDisposable
         ArgumentNullException.ThrowIfNull(trained);
         ArgumentNullException.ThrowIfNull(listener);
         (_draft, _config, _trained, _listener, Plan, _ranks) = (draft, draft.Config, trained, draft.Ranks.IsFirst ? listener : SilentRank.Instance, draft.Plan, draft.Ranks);
-        var kind = ObjectiveKinds.Find(_config.Objective.Type);
+        var kind = ObjectiveKinds.Of(_config.Objective);
         _reference = kind.ComparesWithReference(_config.Objective) ? ReferencePolicies.Create(draft, trained, _listener) : null;
         _objective = kind.Create(draft.ObjectiveContext with { Reference = _reference });
+        if (!_ranks.IsAlone && _objective is IRankedObjective ranked)
+        {
+            ranked.Join(_ranks, trained.Model.Device);
+        }
+
         _trainer = new Trainer(trained, _objective, draft.Rows, _config, draft.TotalSteps, _ranks);
     }
 
@@ -77,7 +82,15 @@ public sealed class TrainingRun : IDisposable
     public static TrainingRun Prepare(RunDraft draft, IRunListener listener)
     {
         ArgumentNullException.ThrowIfNull(draft);
+        return Prepare(draft, listener, () => draft.LoadModel(listener));
+    }
 
+    /// <summary>Takes the model of a prepared run from where it is.</summary>
+    /// <param name="draft">The run.</param>
+    /// <param name="listener">Receives the run's events.</param>
+    /// <param name="load">Loads the model.</param>
+    internal static TrainingRun Prepare(RunDraft draft, IRunListener listener, Func<ITrainedModel> load)
+    {
         // Before the policy is loaded, so that both are not in memory together; the plan says whether they were there.
         _ = draft.Plan;
         listener = draft.Ranks.IsFirst ? listener : SilentRank.Instance;
@@ -86,13 +99,16 @@ public sealed class TrainingRun : IDisposable
             draft.LogProbs?.Ensure(listener);
             return true;
         });
-        return new TrainingRun(draft, draft.LoadModel(listener), listener);
+        return new TrainingRun(draft, load(), listener);
     }
 
     /// <summary>The model, with its adapter.</summary>
     public CausalLanguageModel Model => _trained.Model;
 
-    /// <summary>Result of the run; null before its end.</summary>
+    /// <summary>Whether the run was stopped before its end.</summary>
+    public bool IsStopped { get; private set; }
+
+    /// <summary>Result of the run; null before its end, and on a rank that is not the first.</summary>
     public RunResult? Result { get; private set; }
 
     /// <summary>Called after each step, on every rank; null for nothing.</summary>
@@ -118,7 +134,7 @@ public sealed class TrainingRun : IDisposable
 
         // Of sampled answers, which may all get that long, the time without the sampling itself.
         var seconds = (_draft.Sampling is { } sampling ? rows * sampling.Accumulation : rows * usual / measured) + update;
-        var peak = AvailableMemory.Taken(_draft.Device, Plan.Room) ?? ProcessMemory.Peak;
+        var peak = AvailableMemory.Taken(_draft.ModelDevices.All, Plan.Room) ?? ProcessMemory.Peak;
         return new RunMeasurement(peak, seconds, seconds * _trainer.TotalSteps);
     }
 
@@ -170,7 +186,7 @@ public sealed class TrainingRun : IDisposable
 
         var result = evaluation.Choose(_trainer.StepsDone);
         evaluation.Ask(_trainer.StepsDone, "after training", stop);
-        Write(result, folder, recorder);
+        _trainer.Shards.Lead(() => Write(result, folder, recorder));
         mlflow?.End("FINISHED", Artifacts(folder, result));
         Result = result;
         return result.Folder;
@@ -254,7 +270,18 @@ public sealed class TrainingRun : IDisposable
         }
 
         var evaluation = new RunEvaluation(_draft, _trained, _objective, new AveragedWeights(_trained, _trainer.Average), null, null, _listener, reached);
-        _ = Loop(null, null, evaluation, stop);
+        if (_trainer.StepsDone == 0)
+        {
+            evaluation.Ask(0, "before training", stop);
+        }
+
+        if (Loop(null, null, evaluation, stop))
+        {
+            evaluation.FollowChoice();
+            evaluation.Ask(_trainer.StepsDone, "after training", stop);
+            _trainer.Shards.Follow();
+        }
+
         return null;
     }
 
@@ -284,6 +311,7 @@ public sealed class TrainingRun : IDisposable
                     Save(folder, evaluation);
                 }
 
+                IsStopped = true;
                 return false;
             }
 
@@ -347,12 +375,13 @@ public sealed class TrainingRun : IDisposable
     {
         if (folder is null)
         {
+            _trainer.Shards.Follow();
             _trainer.Shards.FollowState();
             return;
         }
 
         var step = _trainer.StepsDone;
-        folder.Checkpoints.Save(step, _config.Checkpoint.Keep, path => RunCheckpoint.Write(path, _trained, _trainer.Shards.State(), _trainer.Ema, evaluation.AddTo(_trainer.State), Following));
+        folder.Checkpoints.Save(step, _config.Checkpoint.Keep, path => RunCheckpoint.Write(path, _trained, _trainer.Shards, _trainer.Ema, evaluation.AddTo(_trainer.State), Following));
         _listener.Checkpointed(step);
     }
 

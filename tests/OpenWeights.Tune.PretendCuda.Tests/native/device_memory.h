@@ -32,7 +32,18 @@ namespace {
 using c10::IValue;
 using torch::jit::Stack;
 
-const c10::Device kGpu(c10::kCUDA, 0);
+constexpr int kMostDevices = 8;
+std::atomic<int> device_count{1};
+
+// The device that this thread works on, as cudaGetDevice tells.
+thread_local int current_index = 0;
+
+c10::Device gpu(int index) { return c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(index)); }
+
+c10::Device current_gpu() { return gpu(current_index); }
+
+int index_of(c10::Device device) { return device.has_index() ? device.index() : current_index; }
+
 constexpr size_t kUnit = 512;
 constexpr size_t kPage = size_t(1) << 21;
 
@@ -67,11 +78,11 @@ class DeviceMemory {
     free_.emplace(base_, kReserved);
   }
 
-  void* take(size_t wanted) {
+  void* take(size_t wanted, int device) {
     size_t size = (std::max<size_t>(wanted, 1) + kUnit - 1) / kUnit * kUnit;
     std::lock_guard<std::mutex> lock(mutex_);
-    TORCH_CHECK_WITH(OutOfMemoryError, live_ + size <= limit_, "CUDA out of memory. Tried to allocate ", megabytes(size), " MiB (GPU 0; ", megabytes(limit_),
-                     " MiB total capacity; ", megabytes(live_), " MiB already allocated; ", megabytes(limit_ - live_), " MiB free; ", megabytes(live_),
+    TORCH_CHECK_WITH(OutOfMemoryError, live_[device] + size <= limit_, "CUDA out of memory. Tried to allocate ", megabytes(size), " MiB (GPU ", device, "; ", megabytes(limit_),
+                     " MiB total capacity; ", megabytes(live_[device]), " MiB already allocated; ", megabytes(limit_ - live_[device]), " MiB free; ", megabytes(live_[device]),
                      " MiB reserved in total by PyTorch)");
     auto found = std::find_if(free_.begin(), free_.end(), [size](const auto& block) { return block.second >= size; });
     TORCH_CHECK(found != free_.end(), "the pretend device's range is full");
@@ -80,9 +91,9 @@ class DeviceMemory {
     if (whole > size) {
       free_.emplace(at + size, whole - size);
     }
-    used_.emplace(at, size);
-    live_ += size;
-    peak_ = std::max(peak_, live_);
+    used_.emplace(at, std::make_pair(size, device));
+    live_[device] += size;
+    peak_[device] = std::max(peak_[device], live_[device]);
     if (at + size > top_) {
       char* top = base_ + (static_cast<size_t>(at + size - base_) + kPage - 1) / kPage * kPage;
       if (open_ > 0) {
@@ -101,10 +112,11 @@ class DeviceMemory {
   void put(void* given) {
     std::lock_guard<std::mutex> lock(mutex_);
     auto block = used_.find(static_cast<char*>(given));
-    auto [at, size] = *block;
+    auto at = block->first;
+    auto [size, device] = block->second;
     used_.erase(block);
     unwritten_.erase(at);
-    live_ -= size;
+    live_[device] -= size;
     auto next = free_.lower_bound(at);
     if (next != free_.end() && at + size == next->first) {
       size += next->second;
@@ -134,10 +146,10 @@ class DeviceMemory {
     DeviceMemory& memory_;
   };
 
-  void statistics(int64_t* live, int64_t* peak) {
+  void statistics(int device, int64_t* live, int64_t* peak) {
     std::lock_guard<std::mutex> lock(mutex_);
-    *live = static_cast<int64_t>(live_);
-    *peak = static_cast<int64_t>(peak_);
+    *live = static_cast<int64_t>(live_[device]);
+    *peak = static_cast<int64_t>(peak_[device]);
   }
 
   const void* base() const { return base_; }
@@ -174,9 +186,10 @@ class DeviceMemory {
   char* base_;
   char* top_;  // behind the last byte that was ever in use
   std::map<char*, size_t> free_;
-  std::unordered_map<char*, size_t> used_;
+  std::unordered_map<char*, std::pair<size_t, int>> used_;  // size and device
   std::unordered_map<char*, size_t> unwritten_;  // new blocks that still have to be filled with what is no number
-  size_t limit_, live_ = 0, peak_ = 0;
+  size_t limit_;  // of each device
+  std::array<size_t, kMostDevices> live_{}, peak_{};
   int open_ = 0;
 };
 
@@ -188,8 +201,8 @@ DeviceMemory& memory() {
 
 struct DeviceAllocator final : public c10::Allocator {
   c10::DataPtr allocate(size_t size) const override {
-    void* block = size == 0 ? nullptr : memory().take(size);
-    return {block, block, &release, kGpu};
+    void* block = size == 0 ? nullptr : memory().take(size, current_index);
+    return {block, block, &release, current_gpu()};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
   static void release(void* block) {
@@ -231,13 +244,24 @@ struct PinnedAllocator final : public c10::Allocator {
   }
 };
 
+// While it lives, this thread works on a device.
+class On {
+ public:
+  explicit On(c10::Device device) : before_(current_index) { current_index = index_of(device); }
+  ~On() { current_index = before_; }
+  On(const On&) = delete;
+
+ private:
+  int before_;
+};
+
 DeviceAllocator device_allocator;
 PinnedAllocator pinned_allocator;
 
 // ---------------------------------------------------------------------------------------------------
 // Waiting, and what is counted
 
-enum Count { kOperators, kWaits, kCopiesIn, kCopiesInUnpinned, kCopiesOut, kCopiesOutLate, kCounts };
+enum Count { kOperators, kWaits, kCopiesIn, kCopiesInUnpinned, kCopiesOut, kCopiesOutLate, kCopiesAcross, kCounts };
 
 std::array<std::atomic<int64_t>, kCounts> counts{};
 std::atomic<void (*)(const char*)> listener{nullptr};
@@ -278,14 +302,14 @@ void wait_for_device(const char* reason) {
 // Random numbers
 
 struct DeviceGenerator final : public c10::GeneratorImpl {
-  DeviceGenerator() : GeneratorImpl(kGpu, c10::DispatchKeySet(c10::DispatchKey::CUDA)), inner(at::detail::createCPUGenerator()) {}
+  explicit DeviceGenerator(c10::Device device) : GeneratorImpl(device, c10::DispatchKeySet(c10::DispatchKey::CUDA)), inner(at::detail::createCPUGenerator()) {}
   void set_current_seed(uint64_t seed) override { inner.set_current_seed(seed); }
   uint64_t current_seed() const override { return inner.current_seed(); }
   uint64_t seed() override { return inner.seed(); }
   void set_state(const c10::TensorImpl& state) override { inner.unsafeGetGeneratorImpl()->set_state(state); }
   c10::intrusive_ptr<c10::TensorImpl> get_state() const override { return inner.unsafeGetGeneratorImpl()->get_state(); }
   GeneratorImpl* clone_impl() const override {
-    auto* copy = new DeviceGenerator();
+    auto* copy = new DeviceGenerator(device());
     copy->inner = inner.clone();
     return copy;
   }
@@ -293,9 +317,15 @@ struct DeviceGenerator final : public c10::GeneratorImpl {
   at::Generator inner;
 };
 
-const at::Generator& device_generator() {
-  static auto* instance = new at::Generator(at::make_generator<DeviceGenerator>());
-  return *instance;
+const at::Generator& device_generator(int index) {
+  static auto* all = [] {
+    auto* made = new std::vector<at::Generator>();
+    for (int i = 0; i < kMostDevices; i++) {
+      made->push_back(at::make_generator<DeviceGenerator>(gpu(i)));
+    }
+    return made;
+  }();
+  return (*all)[static_cast<size_t>(index < 0 ? current_index : index)];
 }
 
 // Lets the operators of the CPU draw from the device's generator: some of them take no other than the default one.
@@ -305,7 +335,7 @@ class DrawsFromDevice {
   ~DrawsFromDevice() { swap(); }
 
  private:
-  static at::Generator inner() { return static_cast<DeviceGenerator*>(device_generator().unsafeGetGeneratorImpl())->inner; }
+  static at::Generator inner() { return static_cast<DeviceGenerator*>(device_generator(current_index).unsafeGetGeneratorImpl())->inner; }
 
   void swap() {
     std::lock_guard<std::mutex> lock(host_.mutex());

@@ -151,20 +151,34 @@ const Known& known_of(const c10::OperatorHandle& op) {
   return found != known.end() ? found->second : known.emplace(&op.schema(), Known(op)).first->second;
 }
 
-void check(const c10::OperatorHandle& op, const Known& about, Stack* stack, size_t first) {
+// The device of an operator: that of its first tensor on one.
+c10::Device device_of(const c10::OperatorHandle& op, Stack* stack, size_t first) {
+  c10::optional<c10::Device> found;
+  for (size_t i = 0; i < op.schema().arguments().size(); i++) {
+    each_tensor((*stack)[first + i], [&](const at::Tensor& tensor) {
+      if (!found && tensor.is_cuda()) {
+        found = tensor.device();
+      }
+      return tensor;
+    });
+  }
+  return found ? *found : current_gpu();
+}
+
+void check(const c10::OperatorHandle& op, const Known& about, Stack* stack, size_t first, c10::Device device) {
   const auto& parameters = op.schema().arguments();
   for (size_t i = 0; i < parameters.size(); i++) {
     auto& value = (*stack)[first + i];
     each_tensor(value, [&](const at::Tensor& tensor) {
       bool is_number = tensor.dim() == 0 && tensor.is_cpu() && about.takes_cpu_numbers;
-      TORCH_CHECK(is_number || tensor.device() == kGpu, "Expected all tensors to be on the same device, but found at least two devices, ", kGpu, " and ", tensor.device(),
+      TORCH_CHECK(is_number || tensor.device() == device, "Expected all tensors to be on the same device, but found at least two devices, ", device, " and ", tensor.device(),
                   "! (when checking argument for argument ", parameters[i].name(), " in method ", op.schema().operator_name(), ")");
       TORCH_CHECK(!about.multiplies || c10::isFloatingType(tensor.scalar_type()), "\"", about.name, "_cuda\" not implemented for '", tensor.scalar_type(), "'");
       return tensor;
     });
     TORCH_CHECK(!value.isDevice(), "pretend_cuda: ", op.schema().operator_name(), " takes a device, and nobody has taught it to");
     if (value.isGenerator()) {
-      TORCH_CHECK(value.toGenerator().device() == kGpu, "Expected a 'cuda' device type for generator but found '", value.toGenerator().device().type(), "'");
+      TORCH_CHECK(value.toGenerator().device() == device, "Expected a 'cuda' device type for generator but found '", value.toGenerator().device().type(), "'");
       value = static_cast<DeviceGenerator*>(value.toGenerator().unsafeGetGeneratorImpl())->inner;
     }
   }
@@ -239,7 +253,9 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
   TORCH_CHECK(capability_of_device() > 0, "CUDA error: no kernel image is available for execution on the device");
   size_t first = stack->size() - op.schema().arguments().size();
   counts[kOperators]++;
-  check(op, about, stack, first);
+  auto device = device_of(op, stack, first);
+  On on(device);
+  check(op, about, stack, first, device);
   if (about.waits) {
     wait_for_device(about.name.c_str());
   }
@@ -248,7 +264,7 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
   DeviceMemory::Open open(memory());
   Aliases aliases;
   for (size_t i = first; i < stack->size(); i++) {
-    each_tensor((*stack)[i], [&](const at::Tensor& tensor) { return tensor.device() == kGpu ? aliases.of(tensor) : tensor; });
+    each_tensor((*stack)[i], [&](const at::Tensor& tensor) { return tensor.is_cuda() ? aliases.of(tensor) : tensor; });
   }
   if (about.draws) {
     DrawsFromDevice draws;
@@ -285,6 +301,7 @@ void give(const c10::OperatorHandle& op, Stack* stack, at::Tensor result) {
 // empty.memory_format(size, dtype, layout, device, pin_memory, memory_format)
 void make_empty(const c10::OperatorHandle& op, Stack* stack) {
   const auto* given = &*(stack->end() - op.schema().arguments().size());
+  On on(given[3].isNone() ? current_gpu() : given[3].toDevice());
   TORCH_CHECK(given[4].isNone() || !given[4].toBool(), "Only dense CPU tensors can be pinned");
   c10::optional<c10::MemoryFormat> format;
   if (!given[5].isNone()) {
@@ -296,17 +313,20 @@ void make_empty(const c10::OperatorHandle& op, Stack* stack) {
 // empty_strided(size, stride, dtype, layout, device, pin_memory)
 void make_empty_strided(const c10::OperatorHandle& op, Stack* stack) {
   const auto* given = &*(stack->end() - op.schema().arguments().size());
+  On on(given[4].isNone() ? current_gpu() : given[4].toDevice());
   give(op, stack, at::Tensor(at::detail::empty_strided_generic(integers(given[0]), integers(given[1]), &device_allocator, kGpuKeys, dtype_of(given[2]))));
 }
 
-// copy_(self, src, non_blocking): the only way between the devices.
+// copy_(self, src, non_blocking): the only way between the devices, also from one GPU to another.
 void copy(const c10::OperatorHandle& op, Stack* stack) {
   const auto* given = &*(stack->end() - op.schema().arguments().size());
   auto target = given[0].toTensor(), source = given[1].toTensor();
   bool waiting = !given[2].toBool();
   counts[kOperators]++;
   at::AutoDispatchBelowADInplaceOrView below;
-  if (target.device() == kGpu && source.device() != kGpu) {
+  if (target.is_cuda() && source.is_cuda() && target.device() != source.device()) {
+    counts[kCopiesAcross]++;
+  } else if (target.is_cuda() && !source.is_cuda()) {
     counts[kCopiesIn]++;
     // CUDA copies memory that is not pinned by way of a buffer that is, and does not return before it has.
     if (!PinnedAllocator::holds(source.data_ptr())) {
@@ -320,7 +340,7 @@ void copy(const c10::OperatorHandle& op, Stack* stack) {
     if (is_late(source)) {
       arrive();
     }
-  } else if (target.device() != kGpu) {
+  } else if (!target.is_cuda()) {
     counts[kCopiesOut]++;
     if (waiting || !PinnedAllocator::holds(target.data_ptr())) {
       wait_for_device("copy to the host");
@@ -343,8 +363,8 @@ void copy(const c10::OperatorHandle& op, Stack* stack) {
   {
     DeviceMemory::Open open(memory());
     Aliases aliases;
-    auto there = target.device() == kGpu ? aliases.of(target) : target;
-    there.copy_(source.device() == kGpu ? aliases.of(source) : source);
+    auto there = target.is_cuda() ? aliases.of(target) : target;
+    there.copy_(source.is_cuda() ? aliases.of(source) : source);
   }
   give(op, stack, target);
 }

@@ -1,9 +1,10 @@
-// A pretend CUDA device for tests on machines without a GPU: tensors on "cuda:0" whose memory is the host's and whose
+// A pretend CUDA device for tests on machines without a GPU: tensors on "cuda:0" (and on
+// "cuda:1" where there are to be several) whose memory is the host's and whose
 // operators the CPU runs, over a libtorch 1.13 that has no CUDA of its own. It is as strict as a card is:
 //
 // - The device's memory is one range of addresses that nobody may touch, except while an operator or a copy runs. Whoever
 //   reads or writes a GPU tensor by its pointer ends with a segmentation fault. New memory holds no zeros.
-// - All tensors of an operator lie on the device, except a CPU tensor of one number where CUDA's operators take one too.
+// - All tensors of an operator lie on one device, except a CPU tensor of one number where CUDA's operators take one too.
 // - What a CUDA operator refuses (products of integers, a generator of the CPU) is refused.
 // - Waiting for the device is counted, and told to whoever listens. What is copied to the host without waiting is not there
 //   before somebody waits.
@@ -21,28 +22,33 @@
 namespace {
 
 // ---------------------------------------------------------------------------------------------------
-// What libtorch asks of CUDA. One device with one stream.
+// What libtorch asks of CUDA. Devices with one stream each.
 
 struct Guard final : public c10::impl::DeviceGuardImplInterface {
   c10::DeviceType type() const override { return c10::kCUDA; }
   c10::Device exchangeDevice(c10::Device device) const override {
+    auto before = current_gpu();
     setDevice(device);
-    return kGpu;
+    return before;
   }
-  c10::Device getDevice() const override { return kGpu; }
+  c10::Device getDevice() const override { return current_gpu(); }
   void setDevice(c10::Device device) const override {
-    TORCH_CHECK(device.type() == c10::kCUDA && device.index() <= 0, "CUDA error: invalid device ordinal");
+    TORCH_CHECK(device.type() == c10::kCUDA && device.index() < device_count, "CUDA error: invalid device ordinal");
+    uncheckedSetDevice(device);
   }
-  void uncheckedSetDevice(c10::Device) const noexcept override {}
-  c10::Stream getStream(c10::Device) const noexcept override { return c10::Stream(c10::Stream::DEFAULT, kGpu); }
-  c10::Stream getDefaultStream(c10::Device) const override { return c10::Stream(c10::Stream::DEFAULT, kGpu); }
-  c10::Stream exchangeStream(c10::Stream) const noexcept override { return c10::Stream(c10::Stream::DEFAULT, kGpu); }
-  c10::DeviceIndex deviceCount() const noexcept override { return 1; }
+  void uncheckedSetDevice(c10::Device device) const noexcept override { current_index = index_of(device); }
+  c10::Stream getStream(c10::Device device) const noexcept override { return stream_of(device); }
+  c10::Stream getDefaultStream(c10::Device device) const override { return stream_of(device); }
+  c10::Stream exchangeStream(c10::Stream stream) const noexcept override { return stream_of(stream.device()); }
+  c10::DeviceIndex deviceCount() const noexcept override { return static_cast<c10::DeviceIndex>(device_count.load()); }
   void record(void**, const c10::Stream&, const c10::DeviceIndex, const c10::EventFlag) const override {}
   void block(void*, const c10::Stream&) const override {}
   bool queryEvent(void*) const override { return true; }
   bool queryStream(const c10::Stream&) const override { return true; }
   void synchronizeStream(const c10::Stream&) const override { wait_for_device("synchronize"); }
+
+ private:
+  static c10::Stream stream_of(c10::Device device) { return c10::Stream(c10::Stream::DEFAULT, gpu(index_of(device))); }
 };
 
 C10_REGISTER_GUARD_IMPL(CUDA, Guard)
@@ -55,17 +61,17 @@ namespace at {
 struct PretendCudaHooks final : public CUDAHooksInterface {
   explicit PretendCudaHooks(CUDAHooksArgs) {}
   void initCUDA() const override {}
-  const Generator& getDefaultCUDAGenerator(DeviceIndex) const override { return device_generator(); }
-  Device getDeviceFromPtr(void*) const override { return kGpu; }
+  const Generator& getDefaultCUDAGenerator(DeviceIndex index) const override { return device_generator(index); }
+  Device getDeviceFromPtr(void*) const override { return current_gpu(); }
   bool isPinnedPtr(void* data) const override { return PinnedAllocator::holds(data); }
   bool hasCUDA() const override { return true; }
   bool hasCUDART() const override { return true; }
   bool hasPrimaryContext(int64_t) const override { return true; }
-  int64_t current_device() const override { return 0; }
+  int64_t current_device() const override { return current_index; }
   Allocator* getPinnedMemoryAllocator() const override { return &pinned_allocator; }
   Allocator* getCUDADeviceAllocator() const override { return &device_allocator; }
   std::string showConfig() const override { return "a pretend CUDA device"; }
-  int getNumGPUs() const override { return 1; }
+  int getNumGPUs() const override { return device_count; }
   void deviceSynchronize(int64_t) const override { wait_for_device("synchronize"); }
 };
 
@@ -92,7 +98,7 @@ PRETEND_API int cuInit(unsigned) { return 0; }
 
 PRETEND_API int cuDeviceGet(int* device, int ordinal) {
   *device = ordinal;
-  return ordinal == 0 ? 0 : 101;
+  return ordinal < device_count ? 0 : 101;
 }
 
 PRETEND_API int cuDeviceGetName(char* name, int length, int) {
@@ -107,17 +113,23 @@ PRETEND_API int cuDeviceGetAttribute(int* value, int attribute, int) {
   return 0;
 }
 
-PRETEND_API int cuDevicePrimaryCtxRetain(void** context, int) {
-  static int only;
-  *context = &only;
+// The context of a device is a place of its own.
+static int contexts[kMostDevices];
+static thread_local int asked = 0;
+
+PRETEND_API int cuDevicePrimaryCtxRetain(void** context, int device) {
+  *context = &contexts[device];
   return 0;
 }
 
-PRETEND_API int cuCtxSetCurrent(void*) { return 0; }
+PRETEND_API int cuCtxSetCurrent(void* context) {
+  asked = static_cast<int>(static_cast<int*>(context) - contexts);
+  return 0;
+}
 
 PRETEND_API int cuMemGetInfo_v2(size_t* free, size_t* total) {
   int64_t live, peak;
-  memory().statistics(&live, &peak);
+  memory().statistics(asked, &live, &peak);
   *total = memory().limit();
   *free = *total - static_cast<size_t>(live);
   return 0;
@@ -134,7 +146,10 @@ PRETEND_API int64_t pretend_cuda_count(int32_t kind) { return kind >= 0 && kind 
 // Called with the reason whenever the host waits for the device, on the thread that waits.
 PRETEND_API void pretend_cuda_listen(void (*tell)(const char*)) { listener = tell; }
 
-PRETEND_API void pretend_cuda_memory(int64_t* live, int64_t* peak) { memory().statistics(live, peak); }
+PRETEND_API void pretend_cuda_memory(int32_t device, int64_t* live, int64_t* peak) { memory().statistics(device, live, peak); }
+
+// Before torch is first asked about CUDA.
+PRETEND_API void pretend_cuda_set_devices(int32_t count) { device_count = count; }
 
 // Whether the host can read the device's memory right now.
 PRETEND_API int32_t pretend_cuda_is_readable() {

@@ -125,7 +125,7 @@ public sealed class ConvertTests
         Assert.That((config.Training.LearningRate, config.Training.WarmupSteps, config.Training.LrScheduler, config.Training.MaxGradNorm), Is.EqualTo((3e-4, 100L, "cosine", 0.0)));
         Assert.That((config.Data.MaxLength, config.Data.Packing, config.Data.Train[0].Format), Is.EqualTo((1024, false, "completion")));
         Assert.That(config.Data.Train[0].Fields, Is.EquivalentTo(new Dictionary<string, string> { ["prompt"] = "question", ["completion"] = "answer" }));
-        Assert.That((config.Model.Path, config.Model.Device, config.Model.Dtype), Is.EqualTo(("/tmp/Llama-3.2-1B-Instruct/", "cuda", "bfloat16")));
+        Assert.That((config.Model.Path, config.Model.Device.ToString(), config.Model.Dtype), Is.EqualTo(("/tmp/Llama-3.2-1B-Instruct/", "cuda", "bfloat16")));
     }
 
     [Test]

@@ -1,7 +1,7 @@
 using NUnit.Framework;
 using OpenWeights.Testing;
-using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Configuration.Foreign;
+using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Schedules;
 
 namespace OpenWeights.Tune.Tests.Configuration;
@@ -108,7 +108,7 @@ public sealed class ForeignNameTests
     {
         using var folder = new TemporaryFolder();
         var config = RunConfigFile.Read(folder.Write("train.yaml", Yaml("training: { warmup_ratio: 0.1 }")), []);
-        var rates = RateSettings.Of(config.Training, totalSteps: 45);
+        var rates = RunRates.Of(config.Training, totalSteps: 45);
         Assert.That(rates.WarmupSteps, Is.EqualTo(5), "as transformers rounds it: up");
     }
 

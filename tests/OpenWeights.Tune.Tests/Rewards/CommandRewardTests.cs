@@ -1,5 +1,6 @@
 using NUnit.Framework;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Rewards;
 
 namespace OpenWeights.Tune.Tests.Rewards;

@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Rewards;
 
 namespace OpenWeights.Tune.Tests.Rewards;

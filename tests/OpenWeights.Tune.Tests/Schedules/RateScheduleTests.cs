@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Schedules;
 
 namespace OpenWeights.Tune.Tests.Schedules;
@@ -33,7 +34,7 @@ public sealed class RateScheduleTests
     {
         var table = Tables[name]!;
         var (training, total, peak) = Settings(table);
-        var settings = RateSettings.Of(training, total);
+        var settings = RunRates.Of(training, total);
         var expected = table["lr"]!.AsArray().Select(static r => r!.GetValue<double>()).ToList();
         Assert.That(expected.Select((_, step) => RateSchedules.Rate(training.Schedule, peak, step, settings)), Is.EqualTo(expected).Within(1e-12));
     }

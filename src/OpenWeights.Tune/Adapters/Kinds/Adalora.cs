@@ -242,7 +242,7 @@ internal sealed class AdaloraSchedule : IAdapterSchedule
             foreach (var product in new[] { part.A.mm(part.A.t()), part.B.t().mm(part.B) })
             {
                 var norm = product.sub(diag_embed(ones([product.size(0)], product.dtype, product.device))).norm();
-                sum = sum is null ? norm : sum.Plus(norm);
+                sum = sum is null ? norm : sum.Plus(norm.to(sum.device));
             }
         }
 
@@ -379,10 +379,10 @@ internal sealed class AdaloraSchedule : IAdapterSchedule
         }
 
         // The value up to which importances are too low: the last of the lowest.
-        var limit = cat([.. scores]).topk(taken, -1, largest: false).values.max();
+        var limit = cat([.. scores.Select(s => s.to(scores[0].device))]).topk(taken, -1, largest: false).values.max();
         foreach (var (part, score) in _parts.Zip(scores))
         {
-            var kept = score.gt(limit).to(float32).cpu();
+            var kept = score.gt(limit.to(score.device)).to(float32).cpu();
             part.Kept = [.. Enumerable.Range(0, (int)kept.numel()).Select(i => kept.select(0, i).item<float>() != 0)];
             part.SavesKept = true;
         }

@@ -45,7 +45,7 @@ internal sealed class FourierftKind : ModuleKind<FourierftConfig>
         var (layer, count) = ((LinearLayer)site.Target, (long)ByModule(config.NFrequencyPattern, site.Module, config.NFrequency));
         yield return new FourierftPart(
             site, config.Scaling, site.Trained("fourierft_spectrum", config.InitWeights ? Fills.Zeros : Fills.Normal(1), count),
-            site.Tensors.Make(() => Sparse.Drawn(config.RandomLocSeed, layer.OutFeatures, layer.InFeatures, count)));
+            site.Tensors.Make(site.Module, () => Sparse.Drawn(config.RandomLocSeed, layer.OutFeatures, layer.InFeatures, count)));
     }
 
     private protected override (string Setting, string Message)? Problem(FourierftConfig config, string name, nn.Module module)

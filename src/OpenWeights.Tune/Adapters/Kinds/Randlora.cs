@@ -162,8 +162,8 @@ internal sealed class RandloraPart(ModuleSite site, RandloraConfig config, (Tens
     private (Tensor First, Tensor Second) Bases()
     {
         var (bases, least, most) = (lambda.size(1), Math.Min(Target.InFeatures, Target.OutFeatures), Math.Max(Target.InFeatures, Target.OutFeatures));
-        var b = shared.B.narrow(0, 0, most).narrow(1, 0, bases).reshape(most, -1);
-        var a = lambda.unsqueeze(2).mul(shared.A.narrow(2, 0, least)).mul(gamma.unsqueeze(0)).reshape(-1, least);
+        var b = shared.B.narrow(0, 0, most).narrow(1, 0, bases).reshape(most, -1).to(lambda.device);
+        var a = lambda.unsqueeze(2).mul(shared.A.narrow(2, 0, least).to(lambda.device)).mul(gamma.unsqueeze(0)).reshape(-1, least);
         return least == Target.InFeatures ? (a, b) : (b.t(), a.t());
     }
 }

@@ -88,7 +88,7 @@ internal sealed class VbloraKind : ModuleKind<VbloraConfig>
 
         var sums = shares.sum([-1], keepdim: true);
         var all = cat([shares, ones_like(sums).sub(sums)], -1).log();
-        var logits = full([rows, columns, config.NumVectors], double.NegativeInfinity, WideNumbers.Of(site.Tensors.Model.DType), device: site.Tensors.Device);
+        var logits = full([rows, columns, config.NumVectors], double.NegativeInfinity, WideNumbers.Of(site.Tensors.Model.DType), device: site.Tensors.DeviceOf(site.Module));
         return scope.Detach(logits.scatter_(2, places.to(int64), all));
     }
 }
@@ -125,7 +125,7 @@ internal sealed class VbloraPart(ModuleSite site, VbloraConfig config, Parameter
     private Tensor Mixed(Tensor logits)
     {
         var (best, places) = logits.topk(config.TopK, -1);
-        var vectors = bank.index_select(0, places.reshape(-1)).view([.. places.shape, config.VectorLength]);
+        var vectors = bank.to(logits.device).index_select(0, places.reshape(-1)).view([.. places.shape, config.VectorLength]);
         return best.softmax(-1).unsqueeze(-1).mul(vectors).sum([-2]);
     }
 

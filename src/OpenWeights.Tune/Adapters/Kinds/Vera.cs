@@ -85,7 +85,7 @@ internal sealed class VeraPart(ModuleSite site, double dropout, (Tensor A, Tenso
 
     private protected override Tensor MergedWeight(Tensor weight) => weight.Plus(B.mul(b.unsqueeze(1)).mm(A.mul(d.unsqueeze(1))));
 
-    private Tensor A => shared.A.narrow(1, 0, Target.InFeatures);
+    private Tensor A => shared.A.narrow(1, 0, Target.InFeatures).to(d.device);
 
-    private Tensor B => shared.B.narrow(0, 0, Target.OutFeatures);
+    private Tensor B => shared.B.narrow(0, 0, Target.OutFeatures).to(d.device);
 }

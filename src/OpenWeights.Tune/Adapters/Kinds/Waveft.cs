@@ -67,7 +67,7 @@ internal sealed class WaveftKind : ModuleKind<WaveftConfig>
 
         yield return new WaveftPart(
             site, config, site.Trained("waveft_spectrum", config.InitWeights ? Fills.Zeros : Fills.Normal(0.01), count),
-            site.Tensors.Make(() => Sparse.Drawn(config.RandomLocSeed, layer.OutFeatures, layer.InFeatures, count)));
+            site.Tensors.Make(site.Module, () => Sparse.Drawn(config.RandomLocSeed, layer.OutFeatures, layer.InFeatures, count)));
     }
 
     private protected override (string Setting, string Message)? Problem(WaveftConfig config, string name, nn.Module module)

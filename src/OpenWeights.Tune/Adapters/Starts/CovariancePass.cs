@@ -21,7 +21,7 @@ internal static class CovariancePass
         var leaders = layers.Where(l => groups.Any(g => g[0] == l.Name)).ToList();
         foreach (var (name, layer) in leaders)
         {
-            sums[name] = zeros([layer.InFeatures, layer.InFeatures], float32, model.Device);
+            sums[name] = zeros([layer.InFeatures, layer.InFeatures], float32, model.DeviceOf(name));
         }
 
         var count = 0L;

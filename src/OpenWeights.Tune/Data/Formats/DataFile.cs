@@ -55,14 +55,21 @@ public static class DataFile
     }
 
     /// <summary>The sources of a data set: its files, or a query.</summary>
-    internal static IReadOnlyList<string> Files(DataSource source) => source.Query is not null ? [source.Path.Length > 0 ? source.Path : "query"] : Stored(source);
+    internal static IReadOnlyList<string> Files(DataSource source) => source.Rows is not null ? [source.Path] : source.Query is not null ? [source.Path.Length > 0 ? source.Path : "query"] : Stored(source);
 
     /// <summary>The files of a data set, which a query may select from.</summary>
-    internal static IReadOnlyList<string> Stored(DataSource source) => HubDataPath.Is(source.Path) ? HubData.Files(source) : DataPaths.Expand(source.Path);
+    internal static IReadOnlyList<string> Stored(DataSource source) => source.Rows is not null ? []
+        : GivenRows.Is(source.Path) ? throw new InvalidDataException($"{source.Path}: {GivenRows.Gone}")
+        : HubDataPath.Is(source.Path) ? HubData.Files(source) : DataPaths.Expand(source.Path);
 
     /// <summary>The unparsed rows of one of a data set's files.</summary>
     internal static IEnumerable<RawRow> Rows(string path, DataSource source)
     {
+        if (source.Rows is { } given)
+        {
+            return given.Select((json, i) => new RawRow(new RowPlace(path, i + 1, RowUnit.Row), new GivenContent(json)));
+        }
+
         if (source.Query is { } query)
         {
             return SqlRows.Read(query, source.Path.Length == 0 ? null : source.Path, source.Path.Length == 0 ? [] : Stored(source));

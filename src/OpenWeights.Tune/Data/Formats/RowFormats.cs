@@ -1,6 +1,8 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Files;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Extensions;
 
 namespace OpenWeights.Tune.Data.Formats;
 
@@ -19,6 +21,17 @@ public static class RowFormats
     /// <summary>The format of a given name, or for "auto" the one that recognizes a file's first row.</summary>
     /// <exception cref="InvalidDataException">No format recognizes the row.</exception>
     public static IRowFormat Find(string name, DataRow first) => Find(name, first, first);
+
+    /// <summary>The format of a data set: the one that it names, one of the user's, or the one that recognizes its first row.</summary>
+    /// <param name="source">The data set.</param>
+    /// <param name="first">Its first row.</param>
+    /// <param name="asRead">The row as in the file.</param>
+    /// <param name="kind">The rows that the objective trains on; null for whatever there is.</param>
+    /// <exception cref="InvalidDataException">No format recognizes the row.</exception>
+    internal static IRowFormat Of(DataSource source, DataRow first, DataRow asRead, RowKind? kind = null) =>
+        source.CustomFormat is { } own ? new OwnFormat(own, kind)
+        : OwnClass.Is(source.Format) ? new OwnFormat(OwnClass.Create<IDataFormat>(source.Format, source), kind)
+        : Find(source.Format, first, asRead, kind);
 
     /// <summary>The same of a row whose fields were given other names.</summary>
     internal static IRowFormat Find(string name, DataRow first, DataRow asRead, RowKind? kind = null)

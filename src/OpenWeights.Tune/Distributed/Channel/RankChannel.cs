@@ -60,6 +60,9 @@ internal abstract class RankChannel(RankLimits limits, RankActivity activity) : 
         }
     }
 
+    /// <summary>Says that this rank is done, and begins nothing any more.</summary>
+    internal abstract void Leave();
+
     /// <inheritdoc/>
     public abstract void Dispose();
 

@@ -100,9 +100,11 @@ internal sealed class RankHub : RankChannel
         }
     }
 
+    internal override void Leave() => IsLeaving = true;
+
     public override void Dispose()
     {
-        IsLeaving = true;
+        Leave();
 
         // The others end at about the same time; until then this rank is there for them.
         var until = Environment.TickCount64 + (long)Math.Max(5000, 3 * Limits.Heartbeat.TotalMilliseconds);

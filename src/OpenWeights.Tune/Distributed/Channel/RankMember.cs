@@ -79,14 +79,18 @@ internal sealed class RankMember : RankChannel
         }
     }
 
+    internal override void Leave()
+    {
+        if (!IsLeaving)
+        {
+            IsLeaving = true;
+            _ = Failure is null && _connection.TrySend(RankMessage.Bye, Activity.Read().Write());
+        }
+    }
+
     public override void Dispose()
     {
-        IsLeaving = true;
-        if (Failure is null)
-        {
-            _ = _connection.TrySend(RankMessage.Bye, Activity.Read().Write());
-        }
-
+        Leave();
         _leaving.Set();
         _connection.Dispose();
     }

@@ -36,11 +36,11 @@ public sealed class RouterRecord(int expertsPerToken)
     public Tensor BalanceLoss(Tensor? real = null)
     {
         using var scope = NewDisposeScope();
-        var probabilities = cat([.. _scores], 0).softmax(-1, float32);
+        var probabilities = cat([.. _scores.Select(s => s.to(_scores[^1].device))], 0).softmax(-1, float32);
         var experts = probabilities.size(1);
         if (real is not null)
         {
-            using var counted = real.reshape(-1).nonzero().view(-1);
+            using var counted = real.reshape(-1).nonzero().view(-1).to(_scores[^1].device);
             var tokens = real.numel();
             var all = Enumerable.Range(0, _scores.Count).Select(i =>
             {

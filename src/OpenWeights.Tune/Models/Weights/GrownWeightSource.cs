@@ -30,4 +30,7 @@ internal sealed class GrownWeightSource(IWeightSource source, DecoderConfig conf
 
     /// <inheritdoc/>
     public IReadOnlyList<QuantizedWeight>? TakeQuantizedStack(string name, Dimension count, Dimension output, Dimension input, bool isTransposed) => source.TakeQuantizedStack(name, count, output, input, isTransposed);
+
+    /// <inheritdoc/>
+    public void Made(TorchSharp.torch.nn.Module part) => source.Made(part);
 }

@@ -3,6 +3,7 @@ using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Formats.Quantized;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Kernels;
+using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models.Families;
 using OpenWeights.Tune.Quantization;
 using OpenWeights.Tune.Torch;
@@ -30,16 +31,28 @@ public static class ModelLoader
     public static LoadedModel Load(string path, ScalarType? dtype, Device device, QuantizationSettings? quantization = null, bool keepsPacked = true, LabelHead? labels = null, bool keepsBlocks = false) =>
         LoadGrown(path, dtype, device, quantization, keepsPacked, labels, rows: null, keepsBlocks);
 
+    /// <summary>Loads a model whose layers are spread over several devices, by the bytes of their weights and the devices' free memory.</summary>
+    /// <param name="path">The model's folder.</param>
+    /// <param name="dtype">As for the other.</param>
+    /// <param name="devices">The devices, in the order of the layers; with one it is as the other.</param>
+    /// <param name="quantization">As for the other.</param>
+    /// <param name="keepsPacked">As for the other.</param>
+    /// <param name="labels">As for the other.</param>
+    /// <param name="keepsBlocks">As for the other.</param>
+    /// <exception cref="InvalidDataException">As for the other, or there are more devices than layers.</exception>
+    public static LoadedModel LoadOnto(string path, ScalarType? dtype, IReadOnlyList<Device> devices, QuantizationSettings? quantization = null, bool keepsPacked = true, LabelHead? labels = null, bool keepsBlocks = false) =>
+        LoadGrown(path, dtype, new ModelDevices(devices), quantization, keepsPacked, labels, rows: null, keepsBlocks);
+
     /// <summary>Loads a model with rows for new tokens.</summary>
     /// <param name="path">The model's folder.</param>
     /// <param name="dtype">As for the other.</param>
-    /// <param name="device">The device.</param>
+    /// <param name="devices">The device, or several.</param>
     /// <param name="quantization">As for the other.</param>
     /// <param name="keepsPacked">As for the other.</param>
     /// <param name="labels">As for the other.</param>
     /// <param name="rows">The rows; null for none.</param>
     /// <param name="keepsBlocks">As for the other.</param>
-    internal static LoadedModel LoadGrown(string path, ScalarType? dtype, Device device, QuantizationSettings? quantization, bool keepsPacked, LabelHead? labels, NewRows? rows, bool keepsBlocks = false)
+    internal static LoadedModel LoadGrown(string path, ScalarType? dtype, ModelDevices devices, QuantizationSettings? quantization, bool keepsPacked, LabelHead? labels, NewRows? rows, bool keepsBlocks = false)
     {
         var folder = ModelFolder.Open(path);
         using var weights = folder.OpenWeights();
@@ -49,12 +62,20 @@ public static class ModelLoader
         }
 
         var config = Check(folder, weights, out var warnings, labels);
-        var computed = dtype ?? ComputeDType(StoredDType(weights), device, config.ModelType);
-        Devices.ChooseProducts(device, computed);
+        var computed = dtype ?? ComputeDType(StoredDType(weights), devices.Last, config.ModelType);
+        Devices.ChooseProducts(devices.Last, computed);
         using var nothing = no_grad();
-        var source = Source(weights, config, computed, device, quantization, keepsPacked, keepsBlocks);
-        var model = rows is null ? new CausalLanguageModel(config, source) { SourceFolder = folder.FolderPath }
-            : new CausalLanguageModel(config with { VocabularySize = Math.Max(config.VocabularySize, rows.Vocabulary) }, new GrownWeightSource(source, config, rows)) { SourceFolder = folder.FolderPath };
+        var placement = devices.Place(config, () => Shapes(folder, config, computed, devices.Last, quantization, keepsPacked).Model);
+        IWeightSource[] sources = [.. devices.All.Select(device => Source(weights, config, computed, device, quantization, keepsPacked, keepsBlocks))];
+        var source = placement is not null ? new PlacedWeightSource(sources, placement) : devices.Weights is { } sharing ? new SharingWeightSource(sources[0], sharing) : sources[0];
+        var model = rows is null ? new CausalLanguageModel(config, source) { SourceFolder = folder.FolderPath, Placement = placement }
+            : new CausalLanguageModel(config with { VocabularySize = Math.Max(config.VocabularySize, rows.Vocabulary) }, new GrownWeightSource(source, config, rows)) { SourceFolder = folder.FolderPath, Placement = placement };
+        if (devices.Weights is { } shared)
+        {
+            shared.Complete(model);
+            model.Stack.LayerWeights = shared;
+        }
+
         return new LoadedModel(folder, model, warnings);
     }
 

@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives.Stored;
 using TorchSharp;
@@ -16,12 +17,15 @@ namespace OpenWeights.Tune.Objectives.Distillation;
 /// <param name="teacher">The teacher.</param>
 /// <param name="endTokens">Tokens that end an answer, for metrics; null for unknown.</param>
 /// <param name="samples">Samples the student's own answers; null for the rows' own.</param>
-internal sealed class DistillObjective(DistillationSettings settings, IReferencePolicy teacher, IReadOnlyList<int>? endTokens = null, StudentSamples? samples = null) : IObjective, IDisposable
+internal sealed class DistillObjective(DistillationSettings settings, IReferencePolicy teacher, IReadOnlyList<int>? endTokens = null, StudentSamples? samples = null) : IObjective, IRankedObjective, IDisposable
 {
     private readonly MetricMeans _metrics = new();
     private long _tokens;
     private Dictionary<string, double> _lengths = [];
     private bool _isSampled;
+
+    /// <inheritdoc/>
+    public void Join(RankGroup ranks, Device device) => _metrics.Join(ranks, device);
 
     /// <inheritdoc/>
     public bool UsesDropout => false;

@@ -86,7 +86,7 @@ internal sealed class StudentSamples(ObjectiveContext context)
                 Seed = (long)RowHash.Mix((ulong)step + 1, context.Config.Seed + 1 + made.Count),
             };
             int[][] prompts = [.. chunk.Select(static r => r.Ids[..AnswerStart(r)])];
-            made.AddRange(new TextGenerator(model, options).Continue(prompts).Select(static g => g.OutputIds));
+            made.AddRange(context.Ranks.Divided(prompts, model.Device, (part, first) => [.. new TextGenerator(model, options with { FirstText = first }).Continue(part).Select(static g => g.OutputIds)]));
         }
 
         _made.AddRange(rows.Zip(made, Line));

@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 
@@ -7,16 +8,21 @@ namespace OpenWeights.Tune.Objectives.Embeddings;
 /// <summary>
 /// Embeddings: each anchor should be nearer to its positive than to the other texts of the step. Where a step has several micro-batches, the vectors of all are
 /// computed first without a graph, then the loss and its gradient with respect to the vectors, and then each micro-batch once more with its part of that gradient
-/// (GradCache, Gao et al., 2021), so that micro-batches give the gradient of one batch.
+/// (GradCache, Gao et al., 2021), so that micro-batches give the gradient of one batch. Ranks compute the vectors of their micro-batches, and then have those of all.
 /// </summary>
 /// <param name="temperature">Divides the cosine similarities.</param>
 /// <param name="pooling">Which hidden states become the vector.</param>
-internal sealed class EmbeddingObjective(double temperature, EmbeddingPooling pooling) : IObjective
+internal sealed class EmbeddingObjective(double temperature, EmbeddingPooling pooling) : IObjective, IRankedObjective
 {
-    private readonly List<long> _ranks = [];
+    private readonly List<long> _places = [];
     private readonly List<double> _similarities = [];
     private Ahead? _ahead;
     private int _next;
+    private RankGroup _group = RankGroup.Alone;
+    private Device _device = CPU;
+
+    /// <inheritdoc/>
+    public void Join(RankGroup ranks, Device device) => (_group, _device) = (ranks, device);
 
     /// <summary>Vectors that are computed twice must be the same.</summary>
     public bool UsesDropout => false;
@@ -27,9 +33,9 @@ internal sealed class EmbeddingObjective(double temperature, EmbeddingPooling po
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(batches);
         Clear();
-        if (batches.Count > 1)
+        if (batches.Count > 1 || !_group.IsAlone)
         {
-            _ahead = Ahead.Of(batches, rows => Vectors.Of(model, rows, pooling), temperature);
+            _ahead = Ahead.Of(batches, rows => Vectors.Of(model, rows, pooling), temperature, (_group, _device, model.Config.HiddenSize));
             Note(_ahead.Loss);
         }
 
@@ -44,7 +50,7 @@ internal sealed class EmbeddingObjective(double temperature, EmbeddingPooling po
         using var scope = NewDisposeScope();
         if (_ahead is not null)
         {
-            var (loss, ofAnchors, ofOthers) = _ahead.Part(_next++);
+            var (loss, ofAnchors, ofOthers) = _ahead.Part(_next++, _group);
             return is_grad_enabled()
                 ? Vectors.Of(model, rows, pooling).WithGradient(loss, ofAnchors, ofOthers).MoveToOuterDisposeScope()
                 : tensor((float)loss, device: model.Device).MoveToOuterDisposeScope();
@@ -60,10 +66,10 @@ internal sealed class EmbeddingObjective(double temperature, EmbeddingPooling po
     public IReadOnlyDictionary<string, double> End()
     {
         var metrics = new Dictionary<string, double>();
-        if (_ranks.Count > 0)
+        if (_places.Count > 0)
         {
-            metrics["recall@1"] = _ranks.Average(static r => r == 0 ? 1.0 : 0);
-            metrics["mrr"] = _ranks.Average(static r => 1.0 / (r + 1));
+            metrics["recall@1"] = _places.Average(static r => r == 0 ? 1.0 : 0);
+            metrics["mrr"] = _places.Average(static r => 1.0 / (r + 1));
             metrics["similarity/positive"] = _similarities.Average();
         }
 
@@ -84,7 +90,7 @@ internal sealed class EmbeddingObjective(double temperature, EmbeddingPooling po
 
     private void Note(ContrastiveLoss loss)
     {
-        _ranks.AddRange(loss.Ranks);
+        _places.AddRange(loss.Ranks);
         _similarities.AddRange(loss.Similarities);
     }
 
@@ -92,7 +98,7 @@ internal sealed class EmbeddingObjective(double temperature, EmbeddingPooling po
     {
         _ahead?.Dispose();
         (_ahead, _next) = (null, 0);
-        _ranks.Clear();
+        _places.Clear();
         _similarities.Clear();
     }
 
@@ -122,16 +128,26 @@ internal sealed class EmbeddingObjective(double temperature, EmbeddingPooling po
 
         internal ContrastiveLoss Loss { get; private init; } = null!;
 
-        internal static Ahead Of(IReadOnlyList<IReadOnlyList<TokenRow>> batches, Func<IReadOnlyList<TokenRow>, Vectors> compute, double temperature)
+        internal static Ahead Of(IReadOnlyList<IReadOnlyList<TokenRow>> batches, Func<IReadOnlyList<TokenRow>, Vectors> compute, double temperature, (RankGroup Group, Device Device, long Width) ranks)
         {
             var sizes = batches.Select(static b => (b.Count, b.Sum(static r => r.Documents.Length - 2))).ToList();
             using var scope = NewDisposeScope();
             var parts = new List<Vectors>();
-            foreach (var batch in batches)
+            foreach (var (number, batch) in batches.Index())
             {
                 using var inner = NewDisposeScope();
-                var made = compute(batch);
+                var made = ranks.Group.Owns(number) ? compute(batch)
+                    : new Vectors(zeros([sizes[number].Item1, ranks.Width], float32, ranks.Device), zeros([sizes[number].Item1 + sizes[number].Item2, ranks.Width], float32, ranks.Device));
                 parts.Add(new Vectors(made.Anchors.MoveToOuterDisposeScope(), made.Others.MoveToOuterDisposeScope()));
+            }
+
+            if (!ranks.Group.IsAlone)
+            {
+                // The vectors of other ranks are zeros here, and these there.
+                foreach (var vectors in parts.SelectMany(static p => new[] { p.Anchors, p.Others }))
+                {
+                    ranks.Group.Collectives.BeginAllReduceSum(vectors).Wait();
+                }
             }
 
             var anchors = cat([.. parts.Select(static p => p.Anchors)]);
@@ -144,8 +160,9 @@ internal sealed class EmbeddingObjective(double temperature, EmbeddingPooling po
         private Ahead(List<(int Rows, int Negatives)> sizes) => _sizes = sizes;
 
         // The loss of a micro-batch's rows, and the gradients with respect to its vectors, in the current dispose scope.
-        internal (double Loss, Tensor OfAnchors, Tensor OfOthers) Part(int batch)
+        internal (double Loss, Tensor OfAnchors, Tensor OfOthers) Part(int next, RankGroup ranks)
         {
+            var batch = Enumerable.Range(0, _sizes.Count).Where(i => ranks.Owns(i)).ElementAtOrDefault(next);
             var (rows, negatives) = _sizes[batch];
             var before = _sizes.Take(batch).Sum(static s => s.Rows);
             var negativesBefore = _sizes.Sum(static s => s.Rows) + _sizes.Take(batch).Sum(static s => s.Negatives);

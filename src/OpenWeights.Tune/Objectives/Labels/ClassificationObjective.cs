@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 
@@ -10,9 +11,14 @@ namespace OpenWeights.Tune.Objectives.Labels;
 /// a mean over the rows of a step.
 /// </summary>
 /// <param name="labelSmoothing">The fraction of a class's probability that is spread evenly over all classes.</param>
-internal sealed class ClassificationObjective(double labelSmoothing) : IObjective
+internal sealed class ClassificationObjective(double labelSmoothing) : IObjective, IRankedObjective
 {
     private readonly List<(int[] Expected, Tensor Predicted)> _predictions = [];
+    private RankGroup _ranks = RankGroup.Alone;
+    private Device _device = CPU;
+
+    /// <inheritdoc/>
+    public void Join(RankGroup ranks, Device device) => (_ranks, _device) = (ranks, device);
 
     /// <inheritdoc/>
     public long Begin(CausalLanguageModel model, IReadOnlyList<IReadOnlyList<TokenRow>> batches)
@@ -46,6 +52,12 @@ internal sealed class ClassificationObjective(double labelSmoothing) : IObjectiv
         }
 
         Clear();
+        if (!_ranks.IsAlone)
+        {
+            long[] flat = [.. pairs.SelectMany(static p => new[] { p.Expected, p.Predicted })];
+            pairs = [.. _ranks.Gather(MemoryMarshal.AsBytes<long>(flat).ToArray(), _device).SelectMany(static b => MemoryMarshal.Cast<byte, long>(b).ToArray().Chunk(2)).Select(static p => ((int)p[0], p[1]))];
+        }
+
         return pairs.Count == 0 ? new Dictionary<string, double>() : new Dictionary<string, double>
         {
             ["accuracy"] = pairs.Average(static p => p.Expected == p.Predicted ? 1.0 : 0),

@@ -1,4 +1,5 @@
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives.Preferences;
 using TorchSharp;
@@ -43,12 +44,14 @@ internal sealed class RewardObjective(double? centering) : PairObjective
     private protected override void AddMetrics(Dictionary<string, double> metrics)
     {
         using var scope = NewDisposeScope();
-        if (_rewards.Count > 0)
+        var all = _rewards.Count > 0 ? cat([.. _rewards.Select(static r => r.view(-1))]) : null;
+        double[] own = all is null ? [0, double.PositiveInfinity, 0, double.NegativeInfinity] : [all.numel(), all.min().ToDouble(), all.mean().ToDouble(), all.max().ToDouble()];
+        var ofRanks = Ranks.Gather(own, Device);
+        if (ofRanks.Sum(static r => r[0]) is > 0 and var count)
         {
-            var all = cat([.. _rewards.Select(static r => r.view(-1))]);
-            metrics["min_reward"] = all.min().ToDouble();
-            metrics["mean_reward"] = all.mean().ToDouble();
-            metrics["max_reward"] = all.max().ToDouble();
+            metrics["min_reward"] = ofRanks.Min(static r => r[1]);
+            metrics["mean_reward"] = ofRanks.Length == 1 ? own[2] : ofRanks.Sum(static r => r[0] * r[2]) / count;
+            metrics["max_reward"] = ofRanks.Max(static r => r[3]);
         }
 
         Clear();

@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Models;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -69,8 +70,14 @@ internal sealed class KtoObjective(KtoSettings settings, IReferencePolicy refere
     {
         var mismatched = Mismatched([.. batches.SelectMany(static b => b)]);
         var (sum, start) = (0.0, 0);
-        foreach (var rows in batches)
+        foreach (var (number, rows) in batches.Index())
         {
+            if (!Ranks.Owns(number))
+            {
+                start += rows.Count;
+                continue;
+            }
+
             using var scope = NewDisposeScope();
             var batch = AnswerBatch.Of([.. mismatched.Skip(start).Take(rows.Count)], model);
             var policy = TokenLogProbs.Of(model, batch.Tokens).LogProbs;
@@ -78,7 +85,7 @@ internal sealed class KtoObjective(KtoSettings settings, IReferencePolicy refere
             start += rows.Count;
         }
 
-        return sum / mismatched.Count;
+        return Ranks.Add([sum], Device)[0] / mismatched.Count;
     }
 
     private static TokenRow With(TokenRow prompt, TokenRow answer)

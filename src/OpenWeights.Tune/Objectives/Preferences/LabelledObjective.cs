@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
 
@@ -9,9 +10,16 @@ namespace OpenWeights.Tune.Objectives.Preferences;
 /// Base of the objectives that train on single answers, each desirable or not. The loss is a mean over the rows of a step. The reward of an
 /// answer is beta times its log-ratio, policy to reference.
 /// </summary>
-internal abstract class LabelledObjective(double beta, IReferencePolicy reference) : IObjective
+internal abstract class LabelledObjective(double beta, IReferencePolicy reference) : IObjective, IRankedObjective
 {
     private long _tokens;
+
+    /// <inheritdoc/>
+    void IRankedObjective.Join(RankGroup ranks, Device device)
+    {
+        (Ranks, Device) = (ranks, device);
+        Metrics.Join(ranks, device);
+    }
 
     /// <inheritdoc/>
     public bool UsesDropout => false;
@@ -22,6 +30,12 @@ internal abstract class LabelledObjective(double beta, IReferencePolicy referenc
         get => new() { ["num_tokens"] = _tokens };
         set => _tokens = value?["num_tokens"]?.GetValue<long>() ?? 0;
     }
+
+    /// <summary>The ranks that compute each step.</summary>
+    private protected RankGroup Ranks { get; private set; } = RankGroup.Alone;
+
+    /// <summary>Device of the model, where there are several ranks.</summary>
+    private protected Device Device { get; private set; } = CPU;
 
     /// <summary>Metrics of the step.</summary>
     protected MetricMeans Metrics { get; } = new();

@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
 using static TorchSharp.torch;
@@ -7,9 +8,16 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Objectives.Preferences;
 
 /// <summary>Base of the objectives that train on pairs of a chosen and a rejected answer. The loss is a mean over the pairs of a step.</summary>
-public abstract class PairObjective : IObjective
+public abstract class PairObjective : IObjective, IRankedObjective
 {
     private long _tokens;
+
+    /// <inheritdoc/>
+    void IRankedObjective.Join(RankGroup ranks, Device device)
+    {
+        (Ranks, Device) = (ranks, device);
+        Metrics.Join(ranks, device);
+    }
 
     /// <inheritdoc/>
     public bool UsesDropout => false;
@@ -20,6 +28,12 @@ public abstract class PairObjective : IObjective
         get => new() { ["num_tokens"] = _tokens };
         set => _tokens = value?["num_tokens"]?.GetValue<long>() ?? 0;
     }
+
+    /// <summary>The ranks that compute each step.</summary>
+    private protected RankGroup Ranks { get; private set; } = RankGroup.Alone;
+
+    /// <summary>Device of the model, where there are several ranks.</summary>
+    private protected Device Device { get; private set; } = CPU;
 
     /// <summary>Metrics of the step.</summary>
     private protected MetricMeans Metrics { get; } = new();

@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Distributed;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -31,12 +32,14 @@ internal sealed class ClipMetrics
         }
     }
 
-    /// <summary>Writes the extremes of the step, and clears them.</summary>
-    internal void Take(Dictionary<string, double> metrics)
+    /// <summary>Writes the extremes of the step, over all ranks, and clears them.</summary>
+    internal void Take(Dictionary<string, double> metrics, RankGroup ranks, Device device)
     {
-        if (_low.Count > 0)
+        var own = (Low: _low.Select(static t => t.ToDouble()).DefaultIfEmpty(double.PositiveInfinity).Min(), High: _high.Select(static t => t.ToDouble()).DefaultIfEmpty(double.NegativeInfinity).Max());
+        var all = ranks.Gather([own.Low, own.High], device);
+        if (all.Min(static r => r[0]) is var low && !double.IsPositiveInfinity(low))
         {
-            (metrics["clip_ratio/low_min"], metrics["clip_ratio/high_max"]) = (_low.Min(static t => t.ToDouble()), _high.Max(static t => t.ToDouble()));
+            (metrics["clip_ratio/low_min"], metrics["clip_ratio/high_max"]) = (low, all.Max(static r => r[1]));
         }
 
         _low.Concat(_high).ToList().ForEach(static t => t.Dispose());

@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Models;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -90,10 +91,10 @@ internal sealed class GrpoObjective : SampledObjective
     public override IReadOnlyDictionary<string, double> End()
     {
         var metrics = new Dictionary<string, double>(base.End());
-        _clips.Take(metrics);
+        _clips.Take(metrics, Ranks, Device);
         if (metrics.Remove("entropy_of_trained", out var entropy))
         {
-            metrics["policy_loss"] = _policyLoss;
+            metrics["policy_loss"] = Ranks.Add([_policyLoss], Device)[0];
             if (Settings.UseAdaptiveEntropy)
             {
                 _entropyWeight = entropy <= Settings.EntropyTarget ? Math.Min(_entropyWeight + Settings.EntropyCoefDelta, Settings.EntropyCoefMax) : Math.Max(_entropyWeight - Settings.EntropyCoefDelta, Settings.EntropyCoefMin);

@@ -49,7 +49,7 @@ internal sealed class RlooObjective(ObjectiveContext context) : SampledObjective
     public override IReadOnlyDictionary<string, double> End()
     {
         var metrics = new Dictionary<string, double>(base.End());
-        _clips.Take(metrics);
+        _clips.Take(metrics, Ranks, Device);
         return metrics;
     }
 

@@ -3,13 +3,15 @@ using System.Globalization;
 using System.Text.Json.Nodes;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Decoding;
+using OpenWeights.Tune.Distributed;
+using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Rewards;
 
 namespace OpenWeights.Tune.Objectives.Reinforcement;
 
 /// <summary>
-/// Samples answers from the policy and has them judged. All randomness is derived from the run's seed and the number of the batch, so that
+/// Samples answers from the policy and has them judged; of several ranks, each samples and judges those to some of the prompts. All randomness is derived from the run's seed and the number of the batch, so that
 /// resuming needs no random state.
 /// </summary>
 internal sealed class SampledAnswers(ObjectiveContext context) : IAnswerSource, IDisposable
@@ -43,23 +45,26 @@ internal sealed class SampledAnswers(ObjectiveContext context) : IAnswerSource, 
     {
         var started = Stopwatch.GetTimestamp();
         var count = GroupSize(isTraining: batch >= 0);
-        IReadOnlyList<(TokenRow Row, int Group)> asked = [.. rows.SelectMany((r, i) => Enumerable.Repeat((r, i), count))];
-        var made = Generate(model, [.. asked.Select(static a => a.Row.Ids)], batch);
+        var part = context.Ranks.PartOf(rows.Count);
+        var first = part.Start.Value;
+        IReadOnlyList<(TokenRow Row, int Group)> asked = [.. rows.Take(part).SelectMany((r, i) => Enumerable.Repeat((r, first + i), count))];
+        var made = Generate(model, [.. asked.Select(static a => a.Row.Ids)], batch, first * count);
         _metrics["seconds/generation"] = Stopwatch.GetElapsedTime(started).TotalSeconds;
         started = Stopwatch.GetTimestamp();
         JudgedAnswer[] answers = [.. asked.Zip(made, (a, g) => Judged(a.Row, g))];
         var rewards = _rewards.Score(answers);
         _metrics["seconds/rewards"] = Stopwatch.GetElapsedTime(started).TotalSeconds;
-        return [.. answers.Select((answer, i) => Row(answer, string.Create(CultureInfo.InvariantCulture, $"{batch}.{asked[i].Group}"), rewards[i], made[i].LogProbs))];
+        IReadOnlyList<TokenRow> own = [.. answers.Select((answer, i) => Row(answer, string.Create(CultureInfo.InvariantCulture, $"{batch}.{asked[i].Group}"), rewards[i], made[i].LogProbs))];
+        return RankedAnswers.Join(context.Ranks, own, model.Device);
     }
 
     /// <inheritdoc/>
     public void Dispose() => _rewards.Dispose();
 
-    private List<GenerationResult> Generate(CausalLanguageModel model, IReadOnlyList<int[]> prompts, long batch)
+    private List<GenerationResult> Generate(CausalLanguageModel model, IReadOnlyList<int[]> prompts, long batch, int first)
     {
         var settings = context.Settings;
-        var (made, start) = (new List<GenerationResult>(), 0);
+        var (made, start) = (new List<GenerationResult>(), first);
         foreach (var chunk in prompts.Chunk(Math.Clamp(4 * context.Sampling!.MicroBatch, FewestTexts, MostTexts)))
         {
             var options = new GenerationOptions

@@ -3,6 +3,7 @@ using System.Text.Json.Nodes;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Models;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -13,7 +14,7 @@ namespace OpenWeights.Tune.Objectives.Reinforcement;
 /// Base of the objectives that train on judged answers of the policy, recorded or sampled while training. Answers that are sampled together
 /// are trained on in one or several steps.
 /// </summary>
-internal abstract class SampledObjective : IObjective, IDisposable
+internal abstract class SampledObjective : IObjective, IRankedObjective, IDisposable
 {
     private readonly IAnswerSource _source;
     private IReadOnlyList<string>? _names;
@@ -24,6 +25,7 @@ internal abstract class SampledObjective : IObjective, IDisposable
     private long _tokens;
     private readonly List<Tensor> _largestDifferences = [];
     private readonly List<(IReadOnlyList<TokenRow> Rows, Tensor LogProbs)> _unread = [];
+    private readonly HashSet<AnswerSample> _read = [];
 
     /// <summary>Creates the objective.</summary>
     /// <param name="context">What it is made from.</param>
@@ -32,6 +34,13 @@ internal abstract class SampledObjective : IObjective, IDisposable
     {
         (Context, _source) = (context, source);
         _names = context.Settings.Rewards.Count > 0 ? [.. context.Settings.Rewards.Select(static r => r.MetricName)] : null;
+    }
+
+    /// <inheritdoc/>
+    public void Join(RankGroup ranks, Device device)
+    {
+        (Ranks, Device) = (ranks, device);
+        Metrics.Join(ranks, device);
     }
 
     /// <inheritdoc/>
@@ -56,6 +65,12 @@ internal abstract class SampledObjective : IObjective, IDisposable
 
     /// <summary>The temperature of the sampling.</summary>
     protected double Temperature => Settings.Temperature ?? 1;
+
+    /// <summary>The ranks that compute each step.</summary>
+    private protected RankGroup Ranks { get; private set; } = RankGroup.Alone;
+
+    /// <summary>Device of the model, where there are several ranks.</summary>
+    private protected Device Device { get; private set; } = CPU;
 
     /// <summary>Metrics of the step.</summary>
     protected MetricMeans Metrics { get; } = new();
@@ -127,11 +142,27 @@ internal abstract class SampledObjective : IObjective, IDisposable
             using (logProbs)
             {
                 using var read = logProbs.cpu();
-                SetEach(rows, MemoryMarshal.Cast<byte, float>(read.bytes).ToArray(), static (s, values) => s.LogProbs ??= values);
+                SetEach(rows, MemoryMarshal.Cast<byte, float>(read.bytes).ToArray(), (s, values) =>
+                {
+                    s.LogProbs ??= values;
+                    _ = _read.Add(s);
+                });
             }
         }
 
         _unread.Clear();
+        if (!Ranks.IsAlone && _source.Records)
+        {
+            // What other ranks computed of their share is recorded too.
+            var own = _batch!.Rows.Index().Where(r => _read.Contains(r.Item.Sample!)).Select(static r => (r.Index, r.Item.Sample!.LogProbs!.ToArray())).ToList();
+            foreach (var (index, values) in RankedAnswers.Join(Ranks, own, Device))
+            {
+                _batch.Rows[index].Sample!.LogProbs ??= values;
+            }
+
+            _read.Clear();
+        }
+
         IReadOnlyList<JsonObject> lines = _isNew && _source.Records ? [.. _batch!.Rows.Select(SampledRows.Line)] : [];
         _isNew = false;
         return lines;
@@ -161,11 +192,12 @@ internal abstract class SampledObjective : IObjective, IDisposable
             means.TryAdd(name, value);
         }
 
-        if (_largestDifferences.Count > 0)
+        var largest = Ranks.Gather([_largestDifferences.Select(static d => d.ToDouble()).DefaultIfEmpty(double.NegativeInfinity).Max()], Device).Max(static d => d[0]);
+        _largestDifferences.ForEach(static d => d.Dispose());
+        _largestDifferences.Clear();
+        if (!double.IsNegativeInfinity(largest))
         {
-            means["sampling/sampling_logp_difference/max"] = _largestDifferences.Max(static d => d.ToDouble());
-            _largestDifferences.ForEach(static d => d.Dispose());
-            _largestDifferences.Clear();
+            means["sampling/sampling_logp_difference/max"] = largest;
         }
 
         means["num_tokens"] = _tokens;
@@ -248,11 +280,18 @@ internal abstract class SampledObjective : IObjective, IDisposable
     // Log-probabilities of the answers that lack them.
     private void Fill(CausalLanguageModel model, IReadOnlyList<TokenRow> rows, Func<AnswerSample, bool> lacks, Action<AnswerSample, IReadOnlyList<float>> set)
     {
-        foreach (var chunk in rows.Where(r => r.CountTargets() > 0 && lacks(r.Sample!)).Chunk(Plan.MicroBatch))
+        TokenRow[][] chunks = [.. rows.Where(r => r.CountTargets() > 0 && lacks(r.Sample!)).Chunk(Plan.MicroBatch)];
+        var computed = new List<(int, float[])>();
+        foreach (var (number, chunk) in Ranks.Share(chunks))
         {
             using var scope = NewDisposeScope();
             var values = TokenLogProbs.Of(model, TokenBatch.Of(chunk, padId: 0, model.Device), temperature: Temperature).LogProbs.cpu();
-            SetEach(chunk, MemoryMarshal.Cast<byte, float>(values.bytes).ToArray(), set);
+            computed.Add((number, MemoryMarshal.Cast<byte, float>(values.bytes).ToArray()));
+        }
+
+        foreach (var (number, values) in RankedAnswers.Join(Ranks, computed, Device))
+        {
+            SetEach(chunks[number], values, set);
         }
     }
 

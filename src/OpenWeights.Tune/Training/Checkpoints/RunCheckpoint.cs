@@ -4,6 +4,7 @@ using OpenWeights.Formats.Json;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Optimizers;
 using OpenWeights.Tune.Torch;
+using OpenWeights.Tune.Training.Ranks;
 
 namespace OpenWeights.Tune.Training.Checkpoints;
 
@@ -19,15 +20,15 @@ internal static class RunCheckpoint
     /// <summary>Writes a checkpoint's files.</summary>
     /// <param name="folder">Folder of the checkpoint.</param>
     /// <param name="trained">The trained model.</param>
-    /// <param name="optimizer">The optimizer's state.</param>
+    /// <param name="shards">What becomes of weights and optimizer state.</param>
     /// <param name="average">Moving average of the weights; null for none.</param>
     /// <param name="state">State of the run.</param>
     /// <param name="reference">A reference that follows the policy; null for none.</param>
     /// <exception cref="IOException">A file cannot be written.</exception>
-    internal static void Write(string folder, ITrainedModel trained, IReadOnlyList<TensorToWrite> optimizer, WeightAverage? average, TrainerState state, IFollowingReference? reference = null)
+    internal static void Write(string folder, ITrainedModel trained, IShardStrategy shards, WeightAverage? average, TrainerState state, IFollowingReference? reference = null)
     {
-        trained.Save(Path.Combine(folder, WeightsName));
-        SafetensorsWriter.Write(Path.Combine(folder, OptimizerName), optimizer);
+        shards.Lead(() => trained.Save(Path.Combine(folder, WeightsName)));
+        SafetensorsWriter.Write(Path.Combine(folder, OptimizerName), [.. shards.State()]);
         if (average is not null)
         {
             SafetensorsWriter.Write(Path.Combine(folder, AverageName), [.. average.State.Select(static s => TensorFiles.ToWrite(s.Name, s.State))]);

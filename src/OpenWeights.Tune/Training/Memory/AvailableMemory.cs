@@ -36,10 +36,25 @@ public sealed record AvailableMemory(long Bytes, string Where)
             : machine;
     }
 
+    /// <summary>The available memory of several devices together; null if unknown.</summary>
+    /// <param name="devices">The devices.</param>
+    public static AvailableMemory? Of(IReadOnlyList<Device> devices)
+    {
+        ArgumentNullException.ThrowIfNull(devices);
+        var all = devices.Select(Of).ToList();
+        return all.Count == 1 ? all[0]
+            : all.Exists(static a => a is null) ? null
+            : new AvailableMemory(all.Sum(static a => a!.Bytes), $"the memory of {string.Join(", ", devices)}");
+    }
+
     /// <summary>
     /// GPU memory allocated since its available memory was determined, which torch's caching allocator keeps. Null for a CPU, and if
     /// unknown.
     /// </summary>
     internal static long? Taken(Device device, AvailableMemory? before) =>
         device.type == DeviceType.CUDA && before is not null && CudaDriver.Read(Math.Max(0, device.index)) is { } gpu ? Math.Max(0, before.Bytes - gpu.FreeBytes) : null;
+
+    /// <summary>As the other, of several devices together.</summary>
+    internal static long? Taken(IReadOnlyList<Device> devices, AvailableMemory? before) => devices.Count == 1 ? Taken(devices[0], before)
+        : before is not null && devices.Select(static d => CudaDriver.Read(Math.Max(0, d.index))).ToList() is var gpus && gpus.TrueForAll(static g => g is not null) ? Math.Max(0, before.Bytes - gpus.Sum(static g => g!.FreeBytes)) : null;
 }

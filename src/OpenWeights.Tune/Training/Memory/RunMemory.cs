@@ -26,21 +26,27 @@ public sealed class RunMemory
     private readonly ModelFolder _folder;
     private readonly DecoderConfig _decoder;
     private readonly Device _device;
+    private readonly IReadOnlyList<Device> _devices;
+    private readonly int _ranks;
     private readonly ScalarType _dtype;
     private readonly int _longestRow;
     private readonly int _rows;
     private readonly ComparedModel? _compared;
 
-    internal RunMemory(RunConfig config, ModelFolder folder, DecoderConfig decoder, Device device, ScalarType dtype, int longestRow, int rows = int.MaxValue, Action<string>? warn = null, ComparedModel? compared = null)
+    internal RunMemory(RunConfig config, ModelFolder folder, DecoderConfig decoder, IReadOnlyList<Device> devices, ScalarType dtype, int longestRow, int rows = int.MaxValue, Action<string>? warn = null, ComparedModel? compared = null, int ranks = 1)
     {
+        _ranks = ranks;
         _compared = compared;
-        (_config, _folder, _decoder, _device, _dtype, _longestRow, _rows) = (config, folder, decoder, device, dtype, longestRow, rows);
+        (_config, _folder, _decoder, _device, _dtype, _longestRow, _rows) = (config, folder, decoder, devices[^1], dtype, longestRow, rows);
+        _devices = devices;
         using var meta = CreateMeta(config, warn);
         Estimate = Of(meta, config, longestRow);
+        Loads = LoadsOf(meta, config, longestRow);
+        Rank = RankOf(meta, config, longestRow);
         ModelType = decoder.ModelType;
         BaseParameters = meta.Model.ParameterCount;
         TrainedParameters = meta.Parameters.Sum(static p => p.Parameter.numel());
-        Room = AvailableMemory.Of(device);
+        Room = AvailableMemory.Of(devices);
         if (config.Adapter is { Path: null } section && TrainedModel.Settings(section) is LoraConfig lora)
         {
             Start = StartCost.Of(meta.Model, lora, Math.Min(section.InitSamples, rows), config.Training);
@@ -56,14 +62,29 @@ public sealed class RunMemory
     /// <summary>The available memory; null if unknown.</summary>
     public AvailableMemory? Room { get; }
 
+    /// <summary>Bytes of the model that are in memory already, and are not in the available memory.</summary>
+    internal long Held { get; init; }
+
     /// <summary>What the run needs of this memory at its peak: in training, or before it, where the adapter's start takes more.</summary>
-    public long Needed => Peak(Estimate, _config);
+    public long Needed => Rank is { } rank ? rank.Total - Held : Peak(Estimate, _config);
+
+    /// <summary>The memory of this rank, where several share out more than rows; otherwise null.</summary>
+    public RankMemory? Rank { get; }
 
     /// <summary>What the adapter's start needs of this memory, with the model; 0 for none worth a word.</summary>
     public long NeededByStart => Start is null ? 0 : OfStart(Estimate, Start);
 
     /// <summary>Whether the run fits; true if unknown.</summary>
-    public bool Fits => Room is null || Needed <= Room.Bytes * AvailableMemory.Share;
+    public bool Fits => Loads?.Fit ?? (Room is null || Needed <= Room.Bytes * AvailableMemory.Share);
+
+    /// <summary>What each device holds of a run whose layers are on several; empty for one device.</summary>
+    public IReadOnlyList<DeviceLoad> PerDevice => Loads?.Loads ?? [];
+
+    /// <summary>How the layers are spread over several devices; null for one.</summary>
+    internal DeviceLoads? Loads { get; }
+
+    /// <summary>The devices of the model.</summary>
+    internal ModelDevices Devices => new(_devices, Loads?.Counts);
 
     /// <summary>Family of the model.</summary>
     public string ModelType { get; }
@@ -84,7 +105,7 @@ public sealed class RunMemory
     public string DType => _dtype.ToString().ToLowerInvariant();
 
     /// <summary>The device.</summary>
-    public string Device => _device.ToString();
+    public string Device => Loads is null ? _device.ToString() : new LayerPlacement(_devices, Loads.Counts, _decoder).ToString();
 
     /// <summary>Estimates a run without its weight files, with rows of data.max_length.</summary>
     /// <param name="config">The run.</param>
@@ -94,11 +115,36 @@ public sealed class RunMemory
     {
         ArgumentNullException.ThrowIfNull(config);
         var folder = ModelFolder.Open(modelPath);
-        var device = Torch.Devices.Find(config.Model.Device);
+        var devices = Torch.Devices.Find(config.Model.Device.Values);
         var decoder = ModelLoader.ReadConfig(folder);
         return new RunMemory(
-            config, folder, decoder.With(LabelHeads.Expected(config, decoder)), device, Torch.Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device), SampledRun.LongestRow(config, config.Data.MaxLength, decoder),
+            config, folder, decoder.With(LabelHeads.Expected(config, decoder)), devices, Torch.Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, devices[^1]), SampledRun.LongestRow(config, config.Data.MaxLength, decoder),
             compared: ComparedModel.Held(config, modelPath, settingsAlone: true));
+    }
+
+    /// <summary>The memory of one of several ranks for each kind of sharing (parallel.shard), each with the run's micro-batches.</summary>
+    /// <param name="ranks">Number of ranks.</param>
+    /// <param name="onGpu">Whether the ranks are GPUs, whatever this machine has: without the program, and with whole master copies.</param>
+    public IReadOnlyList<RankMemory> OfRanks(int ranks, bool onGpu)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(ranks, 1);
+        using var meta = CreateMeta(_config);
+        return [.. RankMemory.Shards.Select(shard => RankOf(meta, _config, _longestRow, shard, ranks, onGpu))];
+    }
+
+    private RankMemory? RankOf(ITrainedModel meta, RunConfig config, int longestRow) =>
+        _ranks > 1 && config.Parallel.Shard != "none" ? RankOf(meta, config, longestRow, config.Parallel.Shard, _ranks, onGpu: false) : null;
+
+    private RankMemory RankOf(ITrainedModel meta, RunConfig config, int longestRow, string shard, int ranks, bool onGpu)
+    {
+        // Layers are recomputed where gradients or weights are shared out.
+        var checkpointing = shard is "gradients" or "parameters" && config.Training.Checkpointing == ActivationCheckpointing.None ? ActivationCheckpointing.Block : config.Training.Checkpointing;
+        var costs = CostsOf(meta, config, longestRow, checkpointing, onGpu);
+        var trained = LayerBytes.Sum(_decoder, meta.Parameters.Select(static p => (p.Name, p.Parameter.numel())));
+        return RankMemory.Of(shard, ranks, costs, trained, config.Training.GradientAccumulationSteps) with
+        {
+            Other = ComparedBytes(config) + (onGpu || _device.type != DeviceType.CPU ? 0 : Estimate.Program),
+        };
     }
 
     /// <summary>The smallest change of settings with which the run fits; null if it already fits, or no known change is enough.</summary>
@@ -110,6 +156,11 @@ public sealed class RunMemory
         get
         {
             var what = string.Create(CultureInfo.InvariantCulture, $"the run needs about {Size(Needed)}, and {Size(Room?.Bytes ?? 0)} of {Room?.Where} are available, of which it may use {100 * AvailableMemory.Share:F0} %.");
+            if (Loads?.Loads.Where(static l => l.Free is not null).MaxBy(static l => l.Bytes / (double)l.Free!) is { } fullest)
+            {
+                what += string.Create(CultureInfo.InvariantCulture, $" {fullest.Device} would hold {Size(fullest.Bytes)} and has {Size(fullest.Free!.Value)}.");
+            }
+
             return what + (Change() is { } change
                 ? $" The smallest change that fits: {string.Join(' ', change.Settings)} (about {Size(Peak(change.Estimate, _config))})."
                 : " A smaller micro-batch, shorter rows, activation_checkpointing and quantization are not enough; use a smaller model, or a machine with more memory.");
@@ -132,22 +183,61 @@ public sealed class RunMemory
 
         using var meta = CreateMeta(config);
         var estimate = Of(meta, config, longestRow);
+        if (LoadsOf(meta, config, longestRow) is { } loads)
+        {
+            return loads.Fit ? estimate : null;
+        }
+
+        if (RankOf(meta, config, longestRow) is { } rank)
+        {
+            return rank.FitsInto(Room!.Bytes) ? estimate : null;
+        }
+
         return Peak(estimate, config) <= Room!.Bytes * AvailableMemory.Share ? estimate : null;
     }
 
     private ITrainedModel CreateMeta(RunConfig config, Action<string>? warn = null) => TrainedModel.CreateMeta(config, _folder, _decoder, _dtype, _device, warn);
 
     // A micro-batch has at most as many rows as there are; shorter rows may be split or packed into another number.
+    private int Rows(RunConfig config, int longestRow)
+    {
+        var rows = config.Training.RowsAtOnce * ObjectiveKinds.Of(config.Objective).RowsPerExample;
+        return longestRow < _longestRow ? rows : Math.Min(rows, _rows);
+    }
+
+    private static int Scores(RunConfig config) => config.Objective.Type == "sft" ? 0 : ScoresOfOtherLosses;
+
     private MemoryEstimate Of(ITrainedModel meta, RunConfig config, int longestRow)
     {
-        var rows = config.Training.RowsAtOnce * ObjectiveKinds.Find(config.Objective.Type).RowsPerExample;
         var estimate = MemoryEstimate.Of(
-            meta, longestRow < _longestRow ? rows : Math.Min(rows, _rows), longestRow, OptimizerBytes(meta.Parameters, config.Training), config.Training.GradientAccumulationSteps > 1, config.Training.Checkpointing,
-            scores: config.Objective.Type == "sft" ? 0 : ScoresOfOtherLosses);
+            meta, Rows(config, longestRow), longestRow, OptimizerBytes(meta.Parameters, config.Training), config.Training.GradientAccumulationSteps > 1, config.Training.Checkpointing, scores: Scores(config));
         return estimate with { Compared = ComparedBytes(config) };
     }
 
-    private long Peak(MemoryEstimate estimate, RunConfig config) => Math.Max(On(estimate, config), Start is null ? 0 : OfStart(estimate, Start));
+    // What a run holds by layers.
+    private RunCosts CostsOf(ITrainedModel meta, RunConfig config, int longestRow, ActivationCheckpointing checkpointing, bool onGpu = false) => RunCosts.Of(
+        meta, parameters => OptimizerBytes(parameters, config.Training, onGpu) - OffloadedBytes(config, parameters),
+        MemoryEstimate.ActivationsOf(meta.Model, meta.ResultName == "adapter", Rows(config, longestRow), longestRow, checkpointing, Scores(config)));
+
+    private DeviceLoads? LoadsOf(ITrainedModel meta, RunConfig config, int longestRow)
+    {
+        if (_devices.Count == 1)
+        {
+            return null;
+        }
+
+        // A reference or teacher is spread like the model.
+        var (costs, compared) = (CostsOf(meta, config, longestRow, config.Training.Checkpointing), ComparedBytes(config));
+        var share = costs.Weights.Total == 0 ? 0 : compared / (double)costs.Weights.Total;
+        return DeviceLoads.Of(costs with { Weights = costs.Weights.Times(1 + share) }, _devices, Room is null ? null : ModelDevices.Free(_devices));
+    }
+
+    // State of the optimizer that is not on the GPU.
+    private long OffloadedBytes(RunConfig config, IReadOnlyList<TrainedParameter> parameters) =>
+        _device.type != DeviceType.CPU && (config.Training.Offload == "optimizer" || config.Training.Optimizer.StartsWith("paged_", StringComparison.Ordinal))
+            ? OptimizerBytes(parameters, config.Training) - AverageBytes(config.Training, parameters.Sum(static p => p.Parameter.numel())) : 0;
+
+    private long Peak(MemoryEstimate estimate, RunConfig config) => Math.Max(On(estimate, config), Start is null ? 0 : OfStart(estimate, Start)) - Held;
 
     // Before the first step there are no gradients of the adapter and no state of the optimizer; of a pass without gradients one layer's activations exist.
     private long OfStart(MemoryEstimate estimate, StartCost start) =>
@@ -166,7 +256,7 @@ public sealed class RunMemory
         _device.type == DeviceType.CPU ? estimate.Total : estimate.Total - estimate.Program - (config.Training.Offload == "optimizer" || config.Training.Optimizer.StartsWith("paged_", StringComparison.Ordinal) ? estimate.Optimizer - AverageBytes(config.Training, TrainedParameters) : 0);
 
     /// <summary>Size of an optimizer's state in bytes, from an optimizer on meta tensors.</summary>
-    internal long OptimizerBytes(IReadOnlyList<TrainedParameter> parameters, TrainingSection training)
+    internal long OptimizerBytes(IReadOnlyList<TrainedParameter> parameters, TrainingSection training, bool onGpu = false)
     {
         using var scope = NewDisposeScope();
         var bytes = 0L;
@@ -179,7 +269,7 @@ public sealed class RunMemory
             bytes += same.Count() * optimizer.State.Sum(static s => s.State.numel() * s.State.element_size());
             if (training.LowPrecision == "master_weights")
             {
-                bytes += same.Sum(p => p.Parameter.numel() * MasterBytes(p.Parameter));
+                bytes += same.Sum(p => p.Parameter.numel() * MasterBytes(p.Parameter, onGpu));
             }
         }
 
@@ -190,6 +280,6 @@ public sealed class RunMemory
     private static long AverageBytes(TrainingSection training, long elements) => training.Ema is null ? 0 : elements * 4;
 
     // A float32 master copy; for bfloat16 on a CPU only its lower half.
-    private long MasterBytes(Tensor parameter) => parameter.dtype == float32 ? 0
-        : parameter.dtype == bfloat16 && _device.type == DeviceType.CPU ? 2 : 4;
+    private long MasterBytes(Tensor parameter, bool onGpu) => parameter.dtype == float32 ? 0
+        : !onGpu && parameter.dtype == bfloat16 && _device.type == DeviceType.CPU ? 2 : 4;
 }

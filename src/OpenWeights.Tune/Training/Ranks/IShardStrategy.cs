@@ -18,6 +18,18 @@ internal interface IShardStrategy : IDisposable
     /// <summary>Seconds since the last call in which this rank did nothing but communicate.</summary>
     double TakeExposedSeconds() => 0;
 
+    /// <summary>Whether all ranks must compute as many passes of the model as each other: one without a micro-batch of its own computes another's, and counts it nothing.</summary>
+    bool NeedsEqualRounds => false;
+
+    /// <summary>Does work of the first rank alone that reads weights; the others call <see cref="Follow"/>.</summary>
+    /// <param name="work">The work.</param>
+    void Lead(Action work) => work();
+
+    /// <summary>Takes part in what the first rank does in <see cref="Lead"/>.</summary>
+    void Follow()
+    {
+    }
+
     /// <summary>Called before the forward pass of each micro-batch of this rank; a rank may have none.</summary>
     /// <param name="isLast">Whether nothing is added to the gradients of this rank after its backward pass.</param>
     void Accumulating(bool isLast)

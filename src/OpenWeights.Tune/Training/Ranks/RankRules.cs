@@ -5,21 +5,106 @@ namespace OpenWeights.Tune.Training.Ranks;
 /// <summary>What several ranks cannot do exactly, and what is not there yet.</summary>
 internal static class RankRules
 {
+    // Whose step of an element needs nothing of others.
+    private static readonly string[] s_elementwise =
+    [
+        "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "sgd", "lion", "lion_8bit", "paged_lion", "paged_lion_8bit", "ademamix", "ademamix_8bit", "paged_ademamix", "paged_ademamix_8bit",
+    ];
+
     /// <summary>The problems of a run of several ranks.</summary>
     /// <param name="config">The run.</param>
     internal static IEnumerable<ConfigProblem> Of(RunConfig config)
     {
         static ConfigProblem Problem(string key, string message) => new("", key, message);
-        if (config.Parallel.Shard is "gradients" or "parameters" or "optimizer")
+        var (shard, training) = (config.Parallel.Shard, config.Training);
+        if (shard is "gradients" or "parameters")
         {
-            yield return Problem("parallel.shard", $"{config.Parallel.Shard} is not possible yet; set it to none.");
+            foreach (var problem in OfShards(config))
+            {
+                yield return problem;
+            }
         }
 
-        if (config.Objective.Type != "sft")
+        if (config.Model.Device.Values.Count > 1)
         {
-            yield return Problem("objective.type", $"{config.Objective.Type} is not possible yet with several ranks; train it with one.");
+            yield return Problem("model.device", "each of several ranks has one device; name one, or share out the weights over the ranks with parallel.shard: parameters.");
+        }
+
+        if (shard != "none" && training.LowPrecision == "stochastic_rounding")
+        {
+            yield return Problem("training.low_precision", $"stochastic_rounding draws a random number for each element of a whole parameter, and parallel.shard: {shard} divides parameters; use master_weights, or parallel.shard: none.");
+        }
+
+        if (shard != "none" && training.Optimizer == "apollo_adamw")
+        {
+            yield return Problem("parallel.shard", $"{shard} does not go with apollo_adamw, whose random projections are those of all parameters together; use another optimizer, or parallel.shard: none.");
+        }
+
+        if (shard != "none" && config.Adapter is { Type: "adalora" })
+        {
+            yield return Problem("parallel.shard", $"{shard} does not go with adalora, which judges its ranks by whole gradients; use parallel.shard: none.");
+        }
+
+        if (config.Objective.Type == "bco")
+        {
+            yield return Problem("objective.type", "bco shifts the rewards of a micro-batch by the mean of all before it, which ranks that compute at the same time do not have; train with one rank, or use kto.");
         }
     }
+
+    // What ranks cannot do that have parts of weights and gradients.
+    private static IEnumerable<ConfigProblem> OfShards(RunConfig config)
+    {
+        var (training, shard) = (config.Training, config.Parallel.Shard);
+        ConfigProblem Problem(string key, string message) => new("", key, $"{message}; or set parallel.shard to none or optimizer.");
+        if (!s_elementwise.Contains(training.Optimizer))
+        {
+            yield return Problem("training.optimizer", $"{training.Optimizer} needs whole matrices, of which ranks with parallel.shard: {shard} have parts; choose one of {string.Join(", ", s_elementwise)}");
+        }
+
+        if (config.Objective.Type is not ("sft" or "dpo" or "cpo" or "orpo"))
+        {
+            yield return Problem("objective.type", $"ranks with parallel.shard: {shard} compute as many passes of the model as each other, which {config.Objective.Type} does not promise; sft, dpo, cpo and orpo do");
+        }
+
+        if (training.Ema is not null)
+        {
+            yield return Problem("training.ema", $"ranks with parallel.shard: {shard} have parts of the weights, and no average of them; remove the section");
+        }
+
+        if (config.Adapter is { KasaConfig: not null })
+        {
+            yield return Problem("adapter", $"it adds a loss of its own weights, whose gradients ranks with parallel.shard: {shard} do not have; choose another kind");
+        }
+
+        if (shard == "parameters" && config.Adapter is { LayerReplication.Count: > 0 })
+        {
+            yield return Problem("adapter.layer_replication", "layers that are used several times cannot be shared out with parallel.shard: parameters; remove the setting");
+        }
+
+        if (shard == "parameters" && config.Adapter is { InitLoraWeights: "eva" or "corda" or "lora_ga" })
+        {
+            yield return Problem("adapter.init_lora_weights", "it measures the whole model, of which ranks with parallel.shard: parameters have parts; choose another start");
+        }
+
+        if (shard == "parameters" && config.Data.Eval.Count > 0 && config.Evaluation.GenerateRows > 0)
+        {
+            yield return Problem("evaluation.generate_rows", "one rank generates answers, and with parallel.shard: parameters it has a part of the weights; set it to 0");
+        }
+
+        if (shard == "parameters" && config is { Adapter: null, Evaluation.KeepBest: true, Data.Eval.Count: > 0 })
+        {
+            yield return Problem("evaluation.keep_best", "ranks with parallel.shard: parameters cannot go back to the best weights; set it to false");
+        }
+
+        if (shard == "parameters" && config.Adapter is null && (training.Trainable != "all" || training.FirstTrainedLayer > 0))
+        {
+            yield return Problem("training.trainable", "parallel.shard: parameters shares out layers that are trained whole or not at all; train all, or set it to gradients");
+        }
+    }
+
+    /// <summary>Whether an optimizer updates matrices as wholes, so that ranks cannot have pieces of them.</summary>
+    /// <param name="optimizer">Its config name.</param>
+    internal static bool NeedsWholeMatrices(string optimizer) => optimizer is "adafactor" or "adafactor_torch" or "muon" or "galore_adamw" or "lora_fa" or "riemannian_adamw";
 
     /// <summary>Throws if several ranks cannot do a run.</summary>
     /// <param name="config">The run.</param>

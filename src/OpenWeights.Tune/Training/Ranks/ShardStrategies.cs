@@ -12,10 +12,18 @@ internal static class ShardStrategies
     /// <param name="config">The run.</param>
     /// <param name="training">Its training section, with the number of warmup steps.</param>
     /// <param name="ranks">The ranks.</param>
-    internal static IShardStrategy Create(ITrainedModel trained, RunConfig config, TrainingSection training, RankGroup ranks) => (ranks.IsAlone, config.Parallel.Shard) switch
+    /// <exception cref="ConfigException">The optimizer or the adapter does not allow the strategy.</exception>
+    internal static IShardStrategy Create(ITrainedModel trained, RunConfig config, TrainingSection training, RankGroup ranks)
     {
-        (true, _) => new WholeModel(trained.Model, trained.Parameters, OptimizerKinds.Create(trained.Parameters, training)),
-        (_, "none") => new ReplicatedModel(trained, ranks, config.Parallel, OptimizerKinds.Create(trained.Parameters, training)),
-        var (_, shard) => throw new ConfigException([new ConfigProblem("", "parallel.shard", $"{shard} is not possible yet; set it to none.")]),
-    };
+        IOptimizer Of(IReadOnlyList<TrainedParameter> parameters) => OptimizerKinds.Create(parameters, training);
+        return (ranks.IsAlone, config.Parallel.Shard) switch
+        {
+            (true, _) => new WholeModel(trained.Model, trained.Parameters, Of(trained.Parameters)),
+            (_, "none") => new ReplicatedModel(trained, ranks, config.Parallel, Of(trained.Parameters)),
+            (_, "optimizer") when RankRules.NeedsWholeMatrices(training.Optimizer) => new OwnedParameters(trained, ranks, config.Parallel, Of),
+            (_, "optimizer") => new OptimizerShards(trained, ranks, config.Parallel, Of),
+            (_, "gradients") => new ShardedModel(trained, ranks, training, sharesWeights: false),
+            _ => new ShardedModel(trained, ranks, training, sharesWeights: true),
+        };
+    }
 }

@@ -29,7 +29,7 @@ internal sealed class WholeModel(CausalLanguageModel model, IReadOnlyList<Traine
         // This is the only synchronization with a GPU.
         using var scope = NewDisposeScope();
         var norm = Gradients.NormTensor(parameters);
-        var numbers = stack([.. losses, .. norm is null ? [] : new[] { norm }]).to(float64).cpu();
+        var numbers = stack([.. losses, .. norm is null ? [] : new[] { norm.to(model.Device) }]).to(float64).cpu();
         double[] values = [.. MemoryMarshal.Cast<byte, double>(numbers.bytes)];
         var total = values[..losses.Count].Sum();
         return (total, norm is null ? 0 : double.IsFinite(total) ? values[^1] : double.NaN);

@@ -65,7 +65,7 @@ public sealed class RunRecorder : IDisposable
         // Keys eval_... of metrics.jsonl refer only to rows that are not trained on.
         if (scores.Asked != EvaluationRows.Trained)
         {
-            Tell(_metrics.Add(scores));
+            Tell(_metrics.Add(scores, scores.Metrics.ToDictionary(static m => $"eval_{m.Key}", static m => m.Value)));
         }
 
         var rows = scores.Asked switch { EvaluationRows.Trained => "train", EvaluationRows.HeldBack => "held_back", _ => "eval" };

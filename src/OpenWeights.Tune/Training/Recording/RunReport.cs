@@ -78,6 +78,12 @@ internal static class RunReport
 
         yield return Tile(SvgChart.Label(content.Series("tokens_per_second").Select(static p => p.Value).Order().ElementAt(steps.Count / 2)), "tokens a second (median)");
         yield return Tile(TimeSpan.FromSeconds(Math.Round(steps.Sum(static s => s.Value))).ToString("c", CultureInfo.InvariantCulture), "in steps");
+        if (content.Series("communication_seconds") is { Count: > 0 } waited)
+        {
+            yield return Tile(content.Plan.Ranks.ToString(CultureInfo.InvariantCulture), "ranks");
+            yield return Tile((100 * waited.Sum(static s => s.Value) / steps.Sum(static s => s.Value)).ToString("0.#", CultureInfo.InvariantCulture) + " %", "of the time communication that nothing hides");
+        }
+
         yield return Tile(SvgChart.Label(content.Series("peak_memory_bytes")[^1].Value) + "B", "most memory");
         var skipped = content.Metrics.Count(static l => l["skipped"]?.GetValue<bool>() == true);
         if (skipped > 0)
@@ -99,6 +105,12 @@ internal static class RunReport
         yield return SvgChart.Of("Learning rate", new SvgChart.Line("rate", content.Series("learning_rate")));
         yield return SvgChart.Of("Gradient norm before clipping", new SvgChart.Line("norm", content.Series("grad_norm")));
         yield return SvgChart.Of("Tokens a second", new SvgChart.Line("tokens", content.Series("tokens_per_second")));
+        if (content.Series("communication_seconds") is { Count: > 0 } waited)
+        {
+            var all = content.Series("seconds").ToDictionary();
+            yield return SvgChart.Of("Time of a step, seconds", new("computing", [.. waited.Where(w => all.ContainsKey(w.Step)).Select(w => (w.Step, all[w.Step] - w.Value))]), new("communication", waited));
+        }
+
         yield return SvgChart.Of("Most memory of the process, bytes", new SvgChart.Line("memory", content.Series("peak_memory_bytes")));
     }
 

@@ -193,7 +193,7 @@ public sealed class JsonGrammarTests
         for (var i = 1; i <= 30; i++)
         {
             var before = $$"""{"$ref":"#/$defs/a{{i - 1}}"}""";
-            definitions[$"a{i}"] = Parse(kind == "allOf" ? $$"""{"allOf":[{{before}},{{before}}]}""" : $$"""{"type":"object","properties":{"l":{{before}},"r":{{before}} } }""");
+            definitions[$"a{i}"] = Parse(kind == "allOf" ? $$"""{"allOf":[{{before}},{{before}}]}""" : $$$"""{"type":"object","properties":{"l":{{{before}}},"r":{{{before}}}}}""");
         }
 
         var grammar = JsonGrammar.Of(new JsonObject { ["$defs"] = definitions, ["$ref"] = "#/$defs/a30" });

@@ -1,23 +1,31 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Text;
+using System.Text.RegularExpressions;
 using NUnit.Framework;
 
 namespace OpenWeights.Tune.Tests.Distributed.Processes;
 
 /// <summary>Several processes of <see cref="RankProgram"/>, started by the mpirun of an MPI, with all that they print.</summary>
-internal sealed class RankProcesses : IDisposable
+internal sealed partial class RankProcesses : IDisposable
 {
-    private readonly Process _process;
+    private readonly List<Process> _processes = [];
     private readonly StringBuilder _output = new();
 
-    private RankProcesses(ProcessStartInfo start)
+    private RankProcesses(IEnumerable<ProcessStartInfo> starts)
     {
-        _process = new Process { StartInfo = start };
-        _process.OutputDataReceived += (_, e) => Add(e.Data);
-        _process.ErrorDataReceived += (_, e) => Add(e.Data);
-        _process.Start();
-        _process.BeginOutputReadLine();
-        _process.BeginErrorReadLine();
+        foreach (var start in starts)
+        {
+            (start.RedirectStandardOutput, start.RedirectStandardError) = (true, true);
+            (start.Environment["OMP_NUM_THREADS"], start.Environment["TERM"]) = ("1", "dumb");
+            var process = new Process { StartInfo = start };
+            process.OutputDataReceived += (_, e) => Add(e.Data);
+            process.ErrorDataReceived += (_, e) => Add(e.Data);
+            process.Start();
+            process.BeginOutputReadLine();
+            process.BeginErrorReadLine();
+            _processes.Add(process);
+        }
     }
 
     /// <summary>What all ranks have printed up to now.</summary>
@@ -32,25 +40,24 @@ internal sealed class RankProcesses : IDisposable
         }
     }
 
-    /// <summary>Starts ranks.</summary>
+    /// <summary>Starts ranks by an mpirun.</summary>
     /// <param name="mpi">openmpi or mpich.</param>
     /// <param name="ranks">How many.</param>
-    /// <param name="scenario">What they do, with further arguments.</param>
+    /// <param name="scenario">What they do.</param>
     /// <param name="variables">Variables of their environment.</param>
     internal static RankProcesses Start(string mpi, int ranks, string scenario, params (string Name, string Value)[] variables)
     {
-        var mpirun = Mpirun(mpi);
-        var start = new ProcessStartInfo(mpirun) { RedirectStandardOutput = true, RedirectStandardError = true };
         string[] options = mpi == "openmpi" ? ["--oversubscribe", "--bind-to", "none", "-n", $"{ranks}"] : ["-n", $"{ranks}"];
-        string[] all = [.. options, "dotnet", "exec", typeof(RankProcesses).Assembly.Location, .. scenario.Split(' ')];
-        all.ToList().ForEach(start.ArgumentList.Add);
-        foreach (var (name, value) in variables.Prepend(("OMP_NUM_THREADS", "1")).Prepend(("OMPI_ALLOW_RUN_AS_ROOT", "1")).Prepend(("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")))
-        {
-            start.Environment[name] = value;
-        }
-
-        return new RankProcesses(start);
+        return new RankProcesses([Info([Mpirun(mpi), .. options], scenario, [.. variables, ("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")])]);
     }
+
+    /// <summary>Starts ranks as processes of this one, which meet at an address.</summary>
+    /// <param name="ranks">How many.</param>
+    /// <param name="scenario">What they do.</param>
+    /// <param name="prefix">What each is started by, such as a command that enters a network of its own.</param>
+    /// <param name="variables">Variables of the environment of each.</param>
+    internal static RankProcesses StartPlain(int ranks, string scenario, Func<int, string[]> prefix, Func<int, (string Name, string Value)[]> variables) =>
+        new(Enumerable.Range(0, ranks).Select(rank => Info(prefix(rank), scenario, [("RANK", $"{rank}"), ("WORLD_SIZE", $"{ranks}"), ("LOCAL_RANK", $"{rank}"), .. variables(rank)])));
 
     /// <summary>Runs ranks to their end.</summary>
     internal static string Run(string mpi, int ranks, string scenario, params (string Name, string Value)[] variables)
@@ -60,22 +67,63 @@ internal sealed class RankProcesses : IDisposable
         return processes.Output;
     }
 
+    /// <summary>Waits until each rank has said which process it is, and gives these.</summary>
+    internal int[] WaitUntilReady(int ranks)
+    {
+        var watch = Stopwatch.StartNew();
+        while (true)
+        {
+            var found = ReadyLine().Matches(Output).ToDictionary(static m => int.Parse(m.Groups[1].ValueSpan, CultureInfo.InvariantCulture), static m => int.Parse(m.Groups[2].ValueSpan, CultureInfo.InvariantCulture));
+            if (found.Count == ranks)
+            {
+                return [.. found.OrderBy(static f => f.Key).Select(static f => f.Value)];
+            }
+
+            Assert.That(watch.Elapsed, Is.LessThan(TimeSpan.FromMinutes(2)), $"the ranks did not begin\n{Output}");
+            Thread.Sleep(20);
+        }
+    }
+
+    /// <summary>Waits for the end of all, and gives the first exit code that is not 0.</summary>
     internal int WaitForExit()
     {
-        Assert.That(_process.WaitForExit(TimeSpan.FromMinutes(3)), $"the ranks came to no end\n{Output}");
-        _process.WaitForExit();
-        return _process.ExitCode;
+        foreach (var process in _processes)
+        {
+            Assert.That(process.WaitForExit(TimeSpan.FromMinutes(3)), $"the ranks came to no end\n{Output}");
+            process.WaitForExit();
+        }
+
+        return _processes.Select(static p => p.ExitCode).FirstOrDefault(static c => c != 0);
     }
 
     public void Dispose()
     {
-        if (!_process.HasExited)
+        foreach (var process in _processes)
         {
-            _process.Kill(entireProcessTree: true);
+            if (!process.HasExited)
+            {
+                process.Kill(entireProcessTree: true);
+            }
+
+            process.Dispose();
+        }
+    }
+
+    private static ProcessStartInfo Info(string[] prefix, string scenario, (string Name, string Value)[] variables)
+    {
+        string[] all = [.. prefix, "dotnet", "exec", typeof(RankProcesses).Assembly.Location, .. scenario.Split(' ')];
+        var start = new ProcessStartInfo(all[0]);
+        all.Skip(1).ToList().ForEach(start.ArgumentList.Add);
+        foreach (var (name, value) in variables)
+        {
+            start.Environment[name] = value;
         }
 
-        _process.Dispose();
+        return start;
     }
+
+    [GeneratedRegex(@"rank (\d+): process (\d+) is ready")]
+    private static partial Regex ReadyLine();
 
     private static string Mpirun(string mpi)
     {

@@ -32,7 +32,7 @@ internal sealed class RecordedRun : IDisposable
         var config = Config(folder, golden, "samples: samples.jsonl, reference: base", $"max_steps: 1, micro_batch_size: {rows}, gradient_accumulation_steps: {lines.Count / rows}");
         _draft = RunDraft.Read(config, new SilentListener(), new RunOptions { IgnoreMemory = true });
         _trained = _draft.LoadModel(new SilentListener());
-        var kind = ObjectiveKinds.Find(config.Objective.Type);
+        var kind = ObjectiveKinds.Of(config.Objective);
         _reference = kind.ComparesWithReference(config.Objective) ? ReferencePolicies.Create(config, _draft.ModelPath, _trained) : null;
         _objective = kind.Create(_draft.ObjectiveContext with { Reference = _reference });
     }

@@ -1,3 +1,4 @@
+using NUnit.Framework;
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
@@ -65,6 +66,20 @@ internal sealed record RankRun(IReadOnlyList<StepMetrics> Steps, IReadOnlyList<E
 
     /// <summary>The trained weights.</summary>
     internal Dictionary<string, double[]> Weights() => Tensors(Directory.EnumerateFiles(Result!, "*.safetensors").Single());
+
+    /// <summary>Requires that losses, gradient norms, and the weights of the result are those of a run of one process.</summary>
+    internal void RequireSame(RankRun one)
+    {
+        Assert.That(Losses, Is.EqualTo(one.Losses).Within(1e-3).Percent, "losses");
+        Assert.That(Norms, Is.EqualTo(one.Norms).Within(2e-3).Percent, "gradient norms");
+        Assert.That(Steps.Select(static s => (s.Step, s.Epoch, s.Tokens, s.TargetTokens, s.LearningRate)), Is.EqualTo(one.Steps.Select(static s => (s.Step, s.Epoch, s.Tokens, s.TargetTokens, s.LearningRate))));
+        var (weights, expected) = (Weights(), one.Weights());
+        Assert.That(weights.Keys, Is.EqualTo(expected.Keys));
+        foreach (var (name, values) in expected)
+        {
+            Assert.That(weights[name], Is.EqualTo(values).Within(1e-5), name);
+        }
+    }
 
     internal static RunConfig Config(TemporaryFolder folder, string name, int rows = 24) => new()
     {

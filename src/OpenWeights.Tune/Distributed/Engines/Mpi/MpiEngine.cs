@@ -44,7 +44,7 @@ internal sealed unsafe class MpiEngine : ICollectives
         var thread = new MpiThread(mpi);
         if (thread.Size != environment.Size || thread.Rank != environment.Rank)
         {
-            thread.End(hasFailed: true);
+            thread.End(new CancellationToken(canceled: true));
             thread.Dispose();
             throw new RankFailedException(
                 $"{environment.Source} say rank {environment.Rank} of {environment.Size}, but {mpi.Name} says rank {thread.Rank} of {thread.Size}: start ranks on CPUs with `owt launch`, or with the mpirun of the MPI that is loaded ({MpiLibrary.PathVariable} chooses another).");
@@ -56,41 +56,37 @@ internal sealed unsafe class MpiEngine : ICollectives
     /// <inheritdoc/>
     public IPendingCollective BeginAllReduceSum(Tensor values)
     {
-        RequireSum(values);
-        return Begin("all-reduce", values, MpiSum.ForAll(_group, values.dtype, DataPointer.Of(values), values.numel() * values.element_size(), (int)values.element_size()), values);
+        RankTensors.RequireSum(values);
+        return Begin("all-reduce", values, MpiSum.ForAll(_group, values.dtype, DataPointer.Of(values), RankTensors.Bytes(values), (int)values.element_size()), values);
     }
 
     /// <inheritdoc/>
     public IPendingCollective BeginReduceScatterSum(Tensor values, Tensor part)
     {
-        RequireSum(values);
-        RequireParts(values, part);
-        return Begin("reduce-scatter", values, MpiSum.Scattered(_group, values.dtype, DataPointer.Of(values), DataPointer.Of(part), Bytes(part)), values, part);
+        RankTensors.RequireSum(values);
+        RankTensors.RequireParts(values, part, Size);
+        return Begin("reduce-scatter", values, MpiSum.Scattered(_group, values.dtype, DataPointer.Of(values), DataPointer.Of(part), RankTensors.Bytes(part)), values, part);
     }
 
     /// <inheritdoc/>
     public IPendingCollective BeginAllGather(Tensor part, Tensor values)
     {
-        RequireParts(values, part);
-        return Begin("all-gather", values, new MpiAllGather(_group, DataPointer.Of(part), DataPointer.Of(values), Bytes(part)), values, part);
+        RankTensors.RequireParts(values, part, Size);
+        return Begin("all-gather", values, new MpiAllGather(_group, DataPointer.Of(part), DataPointer.Of(values), RankTensors.Bytes(part)), values, part);
     }
 
     /// <inheritdoc/>
     public IPendingCollective BeginBroadcast(Tensor values, int root)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)root, (uint)Size, nameof(root));
-        return Begin($"broadcast from rank {root}", values, new MpiBroadcast(_group, DataPointer.Of(values), Bytes(values), root), values);
+        return Begin($"broadcast from rank {root}", values, new MpiBroadcast(_group, DataPointer.Of(values), RankTensors.Bytes(values), root), values);
     }
 
     /// <inheritdoc/>
     public IPendingCollective BeginAllToAll(Tensor sent, Tensor received)
     {
-        if (sent.dtype != received.dtype || sent.numel() != received.numel() || sent.numel() % Size != 0)
-        {
-            throw new ArgumentException($"an all-to-all of {sent.numel()} {sent.dtype} into {received.numel()} {received.dtype} among {Size} ranks", nameof(received));
-        }
-
-        return Begin("all-to-all", sent, new MpiAllToAll(_group, DataPointer.Of(sent), DataPointer.Of(received), Bytes(sent) / Size), sent, received);
+        RankTensors.RequireAllToAll(sent, received, Size);
+        return Begin("all-to-all", sent, new MpiAllToAll(_group, DataPointer.Of(sent), DataPointer.Of(received), RankTensors.Bytes(sent) / Size), sent, received);
     }
 
     /// <summary>Gives all ranks a text of rank 0, before there is a channel.</summary>
@@ -117,26 +113,10 @@ internal sealed unsafe class MpiEngine : ICollectives
     /// <inheritdoc/>
     public void Dispose()
     {
-        _thread.End(Channel?.Failure is not null);
+        // The others must not wait for this rank, nor this one for them where they fail.
+        Channel?.Leave();
+        _thread.End(Channel?.Failed ?? CancellationToken.None);
         _thread.Dispose();
-    }
-
-    private static long Bytes(Tensor tensor) => tensor.numel() * tensor.element_size();
-
-    private static void RequireSum(Tensor values)
-    {
-        if (!RankSum.Has(values.dtype))
-        {
-            throw new ArgumentException($"sums over ranks are of float32, float64 and int64, not of {values.dtype}", nameof(values));
-        }
-    }
-
-    private void RequireParts(Tensor values, Tensor part)
-    {
-        if (values.dtype != part.dtype || part.numel() * Size != values.numel())
-        {
-            throw new ArgumentException($"a part of {part.numel()} {part.dtype} of {values.numel()} {values.dtype} among {Size} ranks", nameof(part));
-        }
     }
 
     private Pending Begin(string what, Tensor described, MpiOperation operation, params Tensor[] kept)

@@ -40,13 +40,14 @@ internal sealed partial class MpiThread : IDisposable
     internal void Give(MpiPending pending) => _given.Add(pending);
 
     /// <summary>Ends MPI together with the other ranks; after a failure, without them.</summary>
-    internal void End(bool hasFailed)
+    /// <param name="failed">Cancelled when a rank failed.</param>
+    internal void End(CancellationToken failed)
     {
-        _isGivenUp = hasFailed;
+        const int seconds = 30;
+        _isGivenUp = failed.IsCancellationRequested;
         _given.CompleteAdding();
-        if (!hasFailed)
+        for (var i = 0; i < seconds * 10 && !failed.IsCancellationRequested && !_thread.Join(100); i++)
         {
-            _ = _thread.Join(TimeSpan.FromSeconds(30));
         }
     }
 

@@ -1,6 +1,4 @@
-using OpenWeights.Tune.Configuration;
-
-namespace OpenWeights.Tune.Schedules;
+namespace OpenWeights.Tune.Extensions;
 
 /// <summary>Settings of a schedule.</summary>
 public sealed record RateSettings
@@ -40,33 +38,6 @@ public sealed record RateSettings
 
     /// <summary>First rate of cosine_warmup_with_min_lr as a fraction of the peak; null for one warmup step's.</summary>
     public double? WarmupRate { get; init; }
-
-    /// <summary>The settings of a run.</summary>
-    /// <param name="training">The config.</param>
-    /// <param name="totalSteps">Number of steps of the run.</param>
-    public static RateSettings Of(TrainingSection training, long totalSteps)
-    {
-        ArgumentNullException.ThrowIfNull(training);
-        return new RateSettings
-        {
-            WarmupSteps = training.WarmupRatio is { } ratio ? (long)Math.Ceiling(ratio * totalSteps) : training.WarmupSteps ?? DefaultWarmup(totalSteps),
-            TotalSteps = totalSteps,
-            MinFactor = training.MinLrRatio,
-            Cycles = training.LrCycles,
-            Power = training.LrPower,
-            DecaySteps = training.LrDecaySteps,
-            Waves = training.LrNumCycles,
-            StableSteps = training.LrStableSteps,
-            WarmupType = training.LrWarmupType,
-            DecayType = training.LrDecayType,
-            Timescale = training.LrTimescale,
-            WarmupRate = training.WarmupLrRate,
-        };
-    }
-
-    /// <summary>Default number of warmup steps: ten, and at most a tenth of the run.</summary>
-    /// <param name="totalSteps">Number of steps of the run.</param>
-    public static long DefaultWarmup(long totalSteps) => Math.Min(10, totalSteps / 10);
 
     /// <summary>Progress after warmup, from 0 to 1, before a step.</summary>
     /// <param name="step">The step, from 0.</param>

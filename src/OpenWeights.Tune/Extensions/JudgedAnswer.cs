@@ -1,6 +1,6 @@
 using System.Text.Json.Nodes;
 
-namespace OpenWeights.Tune.Rewards;
+namespace OpenWeights.Tune.Extensions;
 
 /// <summary>An answer to judge.</summary>
 public sealed record JudgedAnswer

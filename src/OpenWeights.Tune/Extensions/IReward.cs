@@ -1,8 +1,8 @@
-namespace OpenWeights.Tune.Rewards;
+namespace OpenWeights.Tune.Extensions;
 
 /// <summary>
-/// Judges answers that a model sampled. A class of your own is named in objective.rewards with its assembly; it needs a constructor without
-/// parameters, or one that takes a <see cref="OpenWeights.Tune.Configuration.RewardSection"/>. One that implements <see cref="IDisposable"/> is disposed at the end.
+/// Judges answers that a model sampled. A class of your own is named in objective.rewards with its assembly, or handed over in
+/// RewardSection.Custom; it needs a constructor without parameters, or one that takes a RewardSection. One that implements <see cref="IDisposable"/> is disposed at the end.
 /// </summary>
 public interface IReward
 {

@@ -1,0 +1,99 @@
+using OpenWeights.Formats.Safetensors;
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Distributed;
+using OpenWeights.Tune.Optimizers;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Training.Ranks;
+
+/// <summary>
+/// ZeRO-1 for optimizers that need whole matrices: each rank has the optimizer state of some of the parameters. Gradients are summed for all ranks; each updates its
+/// own parameters and gives them to the others.
+/// </summary>
+internal sealed class OwnedParameters : RankedModel
+{
+    private readonly int[] _owners;
+    private readonly OwnersOptimizer _optimizer;
+
+    /// <summary>Creates the strategy.</summary>
+    /// <param name="trained">The model.</param>
+    /// <param name="ranks">The ranks.</param>
+    /// <param name="settings">The parallel section.</param>
+    /// <param name="create">Creates the optimizer of some parameters.</param>
+    internal OwnedParameters(ITrainedModel trained, RankGroup ranks, ParallelSection settings, Func<IReadOnlyList<TrainedParameter>, IOptimizer> create)
+        : base(trained, ranks, settings, ReplicatedModel.Block, scatters: false)
+    {
+        // The largest first, each to the rank that has least.
+        (_owners, var filled) = (new int[Parameters.Count], new long[ranks.Size]);
+        foreach (var (index, trainedParameter) in Parameters.Index().OrderByDescending(static p => p.Item.Parameter.numel()))
+        {
+            _owners[index] = Array.IndexOf(filled, filled.Min());
+            filled[_owners[index]] += trainedParameter.Parameter.numel();
+        }
+
+        int[] own = [.. Enumerable.Range(0, Parameters.Count).Where(i => _owners[i] == ranks.Rank)];
+        _optimizer = new OwnersOptimizer(create([.. own.Select(i => Parameters[i])]), own, Parameters, _owners, ranks);
+    }
+
+    /// <inheritdoc/>
+    public override IOptimizer Optimizer => _optimizer;
+
+    private protected override IEnumerable<Tensor> Measured => ReplicatedModel.Part(Buckets, Parameters, Ranks);
+
+    private protected override IEnumerable<Tensor> Owned => Parameters.Select(static p => p.Parameter.grad).OfType<Tensor>();
+
+    /// <inheritdoc/>
+    public override void Step(double rate, double factor)
+    {
+        _optimizer.Step(rate, factor);
+        Communicate(() =>
+        {
+            using var nothing = no_grad();
+            using var scope = NewDisposeScope();
+            var pending = Parameters.Select((p, i) => Ranks.Collectives.BeginBroadcast(p.Parameter.detach(), _owners[i])).ToList();
+            pending.ForEach(static p => p.Wait());
+        });
+    }
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<TensorToWrite> State() => new StateOfRanks(Ranks, Parameters).Joined(_optimizer.State);
+
+    /// <inheritdoc/>
+    public override void FollowState() => SafetensorsWriter.Drop(State());
+
+    private protected override void Take(IReadOnlyList<bool> present, IReadOnlyDictionary<int, Tensor> more) => ReplicatedModel.Take(Buckets, Parameters, present, more);
+
+    // The optimizer of this rank's parameters.
+    private sealed class OwnersOptimizer(IOptimizer optimizer, int[] own, IReadOnlyList<TrainedParameter> parameters, int[] owners, RankGroup ranks) : IOptimizer
+    {
+        public long StepCount
+        {
+            get => optimizer.StepCount;
+            set => optimizer.StepCount = value;
+        }
+
+        public IReadOnlyList<(string Name, Tensor State)> State => optimizer.State;
+
+        public Tensor ExactWeight(int index)
+        {
+            using var nothing = no_grad();
+            var parameter = parameters[index].Parameter;
+            if (parameter.dtype == float32)
+            {
+                return parameter.detach();
+            }
+
+            var counts = new long[ranks.Size];
+            counts[owners[index]] = parameter.numel();
+            return new StateOfRanks(ranks, parameters).Join(Array.IndexOf(own, index) is >= 0 and var place ? optimizer.ExactWeight(place) : null, counts, float32, parameter.device).view(parameter.shape);
+        }
+
+        public double NextRate(double scheduled) => optimizer.NextRate(scheduled);
+
+        public void Restore(Func<string, bool> has, Func<string, Tensor> read) => optimizer.Restore(has, read);
+
+        public void Step(double learningRate, double gradientScale = 1) => optimizer.Step(learningRate, gradientScale);
+
+        public void Dispose() => optimizer.Dispose();
+    }
+}

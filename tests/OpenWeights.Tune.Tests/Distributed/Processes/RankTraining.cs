@@ -1,0 +1,39 @@
+using OpenWeights.Tune.Configuration;
+using OpenWeights.Tune.Distributed;
+using OpenWeights.Tune.Training;
+using static TorchSharp.torch;
+
+namespace OpenWeights.Tune.Tests.Distributed.Processes;
+
+/// <summary>A run of ranks that are processes.</summary>
+internal static class RankTraining
+{
+    /// <summary>Variable with the path of the run's YAML file.</summary>
+    internal const string ConfigVariable = "OWT_TEST_RUN";
+
+    /// <summary>Variable that says that the run is resumed.</summary>
+    internal const string ResumeVariable = "OWT_TEST_RESUME";
+
+    /// <summary>Variable with the step after which the last rank is asked to stop.</summary>
+    internal const string StopVariable = "OWT_TEST_STOP";
+
+    internal static void Run(RankGroup group)
+    {
+        using var recorded = enable_grad();
+        using var stop = new CancellationTokenSource();
+        var config = RunConfigFile.Read(Environment.GetEnvironmentVariable(ConfigVariable)!, []);
+        var last = long.Parse(Environment.GetEnvironmentVariable(StopVariable) ?? "0", System.Globalization.CultureInfo.InvariantCulture);
+        using var run = TrainingRun.Prepare(config, new SilentListener(), new RunOptions { Resume = Environment.GetEnvironmentVariable(ResumeVariable) is not null, IgnoreMemory = true, Ranks = group });
+        run.Stepped = step => StopAfter(step, group.Rank == group.Size - 1 ? last : 0, stop);
+        _ = run.Run(overwrite: false, "test", stop.Token);
+        RankScenarios.Say(group, run.IsStopped ? "stopped" : "trained");
+    }
+
+    private static void StopAfter(long step, long last, CancellationTokenSource stop)
+    {
+        if (step == last)
+        {
+            stop.Cancel();
+        }
+    }
+}

@@ -1,0 +1,142 @@
+using NUnit.Framework;
+using OpenWeights.Testing;
+using OpenWeights.Tune.Configuration;
+
+namespace OpenWeights.Tune.Tests.Training.Ranks;
+
+/// <summary>A run is the same whatever its ranks share out.</summary>
+[TestFixture]
+public sealed class ShardTrajectoryTests
+{
+    private static readonly Dictionary<string, Func<RunConfig, RunConfig>> s_runs = new()
+    {
+        ["lora"] = static c => c,
+        ["full"] = static c => c with { Adapter = null },
+        ["full, untied, clipped by value"] = static c => c with { Adapter = null, Training = c.Training with { MaxGradValue = 0.002 } },
+        ["full, 8-bit state"] = static c => c with { Adapter = null, Training = c.Training with { Optimizer = "adamw_8bit", Min8bitSize = 1024 } },
+        ["full, lion"] = static c => c with { Adapter = null, Training = c.Training with { Optimizer = "lion", LearningRate = 1e-4 } },
+        ["dora"] = static c => c with { Adapter = c.Adapter! with { UseDora = true } },
+        ["qlora"] = static c => c with { Quantization = new QuantizationSection() },
+        ["int8 base, modules to save"] = static c => c with { Quantization = new QuantizationSection { Type = "int8" }, Adapter = c.Adapter! with { ModulesToSave = ["lm_head"] } },
+        ["packed"] = static c => c with { Data = c.Data with { Packing = true, MaxLength = 40 } },
+    };
+
+    public static IEnumerable<string> Runs => s_runs.Keys;
+
+    [Test]
+    public void Ranks_with_parts_have_the_trajectory_of_one_process([ValueSource(nameof(Runs))] string name, [Values("gradients", "parameters")] string shard)
+    {
+        using var folder = new TemporaryFolder();
+        if (name.Contains("untied", StringComparison.Ordinal))
+        {
+            _ = TinyModel.Write(folder, tied: false);
+        }
+
+        // 27 rows are three steps of eight and one of three, in two micro-batches: two of four ranks have none.
+        var one = RankRun.Of(1, Checkpointed(s_runs[name](RankRun.Config(folder, "one", rows: 27))));
+        foreach (var ranks in new[] { 2, 4 })
+        {
+            Same(RankRun.Of(ranks, Shared(s_runs[name](RankRun.Config(folder, $"of{ranks}", rows: 27)), shard)), one, Tolerance(name));
+        }
+    }
+
+    [Test]
+    public void Preferences_and_their_metrics_are_those_of_one_process([Values("dpo", "orpo")] string type, [Values("gradients", "parameters")] string shard, [Values] bool adapter)
+    {
+        using var folder = new TemporaryFolder();
+        _ = folder.Write("pairs.jsonl", string.Concat(Enumerable.Range(0, 11).Select(static i => $$"""{"prompt_ids": [1, {{i}}, 4], "chosen_ids": [{{i + 3}}, 5, 7], "rejected_ids": [{{i + 9}}, 8]}""" + "\n")));
+        RunConfig Config(string name)
+        {
+            var config = Checkpointed(RankRun.Config(folder, name));
+            return config with
+            {
+                Adapter = adapter ? config.Adapter : null,
+                Data = new DataSection { Train = [new DataSource { Path = folder.At("pairs.jsonl") }], Eval = [new DataSource { Path = folder.At("pairs.jsonl") }], Packing = false },
+                Objective = config.Objective with { Type = type },
+                Evaluation = new EvaluationSection { EverySteps = 5, GenerateRows = 0 },
+                Training = config.Training with { MicroBatchSize = 1, MaxSteps = 10 },
+            };
+        }
+
+        var (one, four) = (RankRun.Of(1, Config("one")), RankRun.Of(4, Shared(Config("of4"), shard)));
+        Same(four, one);
+        Assert.That(four.Evaluations.Select(static e => e.Loss), Is.EqualTo(one.Evaluations.Select(static e => e.Loss)).Within(1e-5));
+        foreach (var (step, expected) in four.Steps.Zip(one.Steps))
+        {
+            Assert.That(step.Objective.Keys, Is.EquivalentTo(expected.Objective.Keys));
+            foreach (var (key, value) in expected.Objective)
+            {
+                Assert.That(step.Objective[key], Is.EqualTo(value).Within(Math.Max(1e-5, 1e-4 * Math.Abs(value))), $"{key} of step {step.Step}");
+            }
+        }
+    }
+
+    [Test]
+    public void A_stopped_run_goes_on_with_other_ranks_and_other_sharing([Values("full", "full, 8-bit state", "lora")] string name)
+    {
+        using var folder = new TemporaryFolder();
+        var whole = RankRun.Of(1, Checkpointed(s_runs[name](RankRun.Config(folder, "whole", rows: 27))));
+        foreach (var (before, first, after, second) in new[] { (4, "parameters", 2, "parameters"), (2, "parameters", 1, "none"), (1, "none", 4, "parameters"), (2, "gradients", 4, "parameters"), (2, "none", 4, "gradients") })
+        {
+            var output = $"{before}{first}{after}{second}";
+            var stopped = RankRun.Of(before, Shared(s_runs[name](RankRun.Config(folder, output, rows: 27)), first), stopAfter: 7, stoppedBy: before - 1);
+            Assert.That((stopped.Result, stopped.Steps.Count), Is.EqualTo(((string?)null, 7)));
+            var resumed = RankRun.Of(after, Shared(s_runs[name](RankRun.Config(folder, output, rows: 27)), second), resume: true);
+            Same(resumed with { Steps = [.. stopped.Steps, .. resumed.Steps] }, whole, Tolerance(name));
+        }
+    }
+
+    [Test]
+    public void Evaluations_of_ranks_with_parts_are_those_of_one()
+    {
+        using var folder = new TemporaryFolder();
+        RunConfig Config(string name) => RankRun.Config(folder, name) with
+        {
+            Data = RankRun.Config(folder, name).Data with { Eval = [new DataSource { Path = TinyModel.WriteRows(folder, 11, "eval.jsonl", seed: 5) }] },
+            Evaluation = new EvaluationSection { EverySteps = 4, GenerateRows = 0 },
+            Adapter = null,
+        };
+        var (one, four) = (RankRun.Of(1, Checkpointed(Config("one"))), RankRun.Of(4, Shared(Config("of4"), "parameters")));
+        Assert.That(four.Evaluations.Select(static e => e.Loss), Is.EqualTo(one.Evaluations.Select(static e => e.Loss)).Within(1e-5).Percent);
+        Same(four, one);
+    }
+
+    [Test]
+    public void Layers_are_recomputed_where_gradients_are_shared_out_and_the_run_says_so()
+    {
+        using var folder = new TemporaryFolder();
+        var config = RankRun.Config(folder, "run") with { Parallel = new ParallelSection { Shard = "gradients" } };
+        var run = RankRun.Of(2, config with { Training = config.Training with { MaxSteps = 1 } });
+        Assert.That(run.Warnings, Has.Some.Contains("activation_checkpointing is block"));
+    }
+
+    [TestCase("training.optimizer", "muon", "parameters")]
+    [TestCase("training.optimizer", "adafactor", "gradients")]
+    public void What_needs_whole_weights_is_refused(string setting, string optimizer, string shard)
+    {
+        using var folder = new TemporaryFolder();
+        var config = Shared(RankRun.Config(folder, "run"), shard);
+        Assert.That(
+            () => RankRun.Of(2, config with { Adapter = null, Training = config.Training with { Optimizer = optimizer } }),
+            Throws.Exception.With.InnerException.TypeOf<ConfigException>().With.InnerException.Message.Contains(setting));
+    }
+
+    private static RunConfig Checkpointed(RunConfig config) => config with { Training = config.Training with { ActivationCheckpointing = "block" } };
+
+    private static RunConfig Shared(RunConfig config, string shard) => Checkpointed(config) with { Parallel = config.Parallel with { Shard = shard } };
+
+    // A sum that differs in its last bit may be rounded to another 8-bit code.
+    private static double Tolerance(string name) => name.Contains("8-bit", StringComparison.Ordinal) ? 1e-4 : 1e-5;
+
+    private static void Same(RankRun several, RankRun one, double tolerance = 1e-5)
+    {
+        Assert.That(several.Losses, Is.EqualTo(one.Losses).Within(100 * tolerance).Percent, "losses");
+        Assert.That(several.Norms, Is.EqualTo(one.Norms).Within(200 * tolerance).Percent, "gradient norms");
+        var (weights, expected) = (several.Weights(), one.Weights());
+        Assert.That(weights.Keys, Is.EqualTo(expected.Keys));
+        foreach (var (name, values) in expected)
+        {
+            Assert.That(weights[name], Is.EqualTo(values).Within(tolerance), name);
+        }
+    }
+}
