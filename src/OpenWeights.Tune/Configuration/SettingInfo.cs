@@ -85,6 +85,13 @@ public sealed record TextOrList(IReadOnlyList<string> Values, bool IsList)
     /// <param name="text">The text.</param>
     public bool Is(string text) => Values.Count == 1 && Values[0] == text;
 
+    /// <summary>Whether both have the same texts, given in the same way.</summary>
+    /// <param name="other">The other one.</param>
+    public bool Equals(TextOrList? other) => other is not null && IsList == other.IsList && Values.SequenceEqual(other.Values, StringComparer.Ordinal);
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => HashCode.Combine(IsList, Values.Count, Values.Count > 0 ? Values[0] : "");
+
     /// <summary>The texts, separated by commas.</summary>
     public override string ToString() => string.Join(", ", Values);
 }
