@@ -64,7 +64,7 @@ internal sealed partial record MpiStarter(string Path, MpiKind Kind, int Major)
     private IEnumerable<string> OfOpenMpi(LaunchPlan plan, IEnumerable<string> variables)
     {
         // Each rank has several threads, and there may be more ranks than cores. Ranks that fail get time to say why.
-        string[] usual = ["--bind-to", "none", "--oversubscribe", .. Major >= 5 ? ["--output", "tag"] : new[] { "--tag-output", "--mca", "odls_base_sigkill_timeout", "10" }];
+        string[] usual = ["--bind-to", "none", "--oversubscribe", .. Major >= 5 ? ["--output", "tag"] : new[] { "--tag-output", "--mca", "odls_base_sigkill_timeout", "3" }];
         return plan.Hosts is null
             ? usual
             : [.. usual, "-H", plan.Hosts, .. variables.Where(IsPassed).Order(StringComparer.Ordinal).SelectMany(static name => new[] { "-x", name })];
