@@ -225,6 +225,7 @@ public sealed class RunDraft
     public ITrainedModel LoadModel(IRunListener listener)
     {
         ArgumentNullException.ThrowIfNull(listener);
+        listener = Ranks.IsFirst ? listener : SilentRank.Instance;
         listener.Stage("reading the model");
         var trained = TrainedModel.Load(Config, ModelPath, ModelDevices with { Weights = Ranks.IsAlone || Config.Parallel.Shard != "parameters" ? null : new SharedWeights(Ranks) }, warning =>
         {
