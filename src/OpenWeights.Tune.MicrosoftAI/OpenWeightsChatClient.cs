@@ -26,7 +26,7 @@ public sealed class OpenWeightsChatClient : IChatClient
     /// <param name="service">What answers; the caller keeps ownership.</param>
     /// <param name="model">Name of the model that answers where options name none: the base or an adapter; null for the base.</param>
     /// <exception cref="AnswerRefusedException">No model has the name.</exception>
-    public OpenWeightsChatClient(AnswerService service, string? model = null)
+    internal OpenWeightsChatClient(AnswerService service, string? model = null)
         : this((service ?? throw new ArgumentNullException(nameof(service))).AnswerAsync, service.Find(model).Name) => _service = service;
 
     /// <summary>Creates a client of a model, which has it alone, with other clients and generators of it, until they are disposed.</summary>

@@ -22,7 +22,7 @@ public sealed class OpenWeightsEmbeddingGenerator : IEmbeddingGenerator<string, 
     /// <param name="service">What computes the vectors; the caller keeps ownership.</param>
     /// <param name="model">Name of the model where options name none: the base or an adapter; null for the base.</param>
     /// <exception cref="AnswerRefusedException">No model has the name.</exception>
-    public OpenWeightsEmbeddingGenerator(AnswerService service, string? model = null)
+    internal OpenWeightsEmbeddingGenerator(AnswerService service, string? model = null)
     {
         ArgumentNullException.ThrowIfNull(service);
         _service = service;

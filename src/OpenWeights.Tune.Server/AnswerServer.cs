@@ -20,7 +20,7 @@ namespace OpenWeights.Tune.Server;
 /// Serves an <see cref="AnswerService"/> over HTTP in OpenAI's protocol. It listens before the model is there, and says so until it is. Nothing is read from
 /// files or environment variables.
 /// </summary>
-public sealed class AnswerServer : IAsyncDisposable
+internal sealed class AnswerServer : IAsyncDisposable
 {
     private readonly ServerState _state;
     private readonly WebApplication _app;

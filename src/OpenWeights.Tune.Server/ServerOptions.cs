@@ -3,7 +3,7 @@ using System.Net;
 namespace OpenWeights.Tune.Server;
 
 /// <summary>Settings of an <see cref="AnswerServer"/>.</summary>
-public sealed record ServerOptions
+internal sealed record ServerOptions
 {
     /// <summary>Address to listen on: an IP address, localhost, or * for all.</summary>
     public string Host { get; init; } = "127.0.0.1";

@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune;
 
 /// <summary>Suggests corrections of misspelled words.</summary>
-public static class Spelling
+internal static class Spelling
 {
     /// <summary>The closest of the known words, ignoring case; null if none is close enough.</summary>
     /// <param name="word">The word.</param>

@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Server.Measuring;
 
 /// <summary>Measures any server of OpenAI's protocol with real requests: chats that are streamed.</summary>
 /// <param name="settings">What is asked.</param>
-public sealed class ServerBenchmark(ServerBenchmarkSettings settings) : IDisposable
+internal sealed class ServerBenchmark(ServerBenchmarkSettings settings) : IDisposable
 {
     private static readonly string[] s_topics = ["a lighthouse", "the winter sea", "an old clock", "two rivers", "a garden of stones", "the first train", "a lost letter", "bread", "the night shift", "a map without names"];
 
@@ -149,7 +149,7 @@ public sealed class ServerBenchmark(ServerBenchmarkSettings settings) : IDisposa
 /// <summary>What a <see cref="ServerBenchmark"/> asks.</summary>
 /// <param name="Address">The server, without /v1.</param>
 /// <param name="NewTokens">Number of tokens of each answer.</param>
-public sealed record ServerBenchmarkSettings(Uri Address, int NewTokens)
+internal sealed record ServerBenchmarkSettings(Uri Address, int NewTokens)
 {
     /// <summary>The model's name; null for the server's own.</summary>
     public string? Model { get; init; }
@@ -159,7 +159,7 @@ public sealed record ServerBenchmarkSettings(Uri Address, int NewTokens)
 }
 
 /// <summary>What a <see cref="ServerBenchmark"/> measured; times in seconds.</summary>
-public sealed record ServerBenchmarkResult
+internal sealed record ServerBenchmarkResult
 {
     /// <summary>Number of clients of a closed loop; null for an open one.</summary>
     public int? Clients { get; init; }

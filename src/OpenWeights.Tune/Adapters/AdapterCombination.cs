@@ -4,7 +4,7 @@ namespace OpenWeights.Tune.Adapters;
 
 /// <summary>How several LoRA adapters become one, with the names of PEFT's add_weighted_adapter.</summary>
 /// <param name="Type">combination_type; one of <see cref="Types"/>.</param>
-public sealed record AdapterCombination(string Type)
+internal sealed record AdapterCombination(string Type)
 {
     /// <summary>The valid types.</summary>
     public static IReadOnlyList<string> Types { get; } =

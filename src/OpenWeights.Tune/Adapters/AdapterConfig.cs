@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>Settings that every kind of adapter has, with PEFT's names.</summary>
-public abstract record AdapterConfig : AdapterTypeSettings
+internal abstract record AdapterConfig : AdapterTypeSettings
 {
     /// <summary>Modules to adapt.</summary>
     public TargetModules Targets { get; init; } = TargetModules.AllLinear;
@@ -70,7 +70,7 @@ public abstract record AdapterConfig : AdapterTypeSettings
 }
 
 /// <summary>Which biases of the base model an adapter trains (PEFT's bias).</summary>
-public enum BiasTraining
+internal enum BiasTraining
 {
     /// <summary>none: no biases.</summary>
     None,

@@ -8,7 +8,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>Detects adapters that do not change their base model.</summary>
-public static class AdapterEffect
+internal static class AdapterEffect
 {
     /// <summary>Why an adapter has no effect.</summary>
     public const string Reason = "all updates are zero (of a LoRA B or lora_alpha), as before training";

@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Adapters;
 /// Adapter features that inference servers reject or compute differently, according to their sources: vLLM's PEFTHelper and llama.cpp's
 /// convert_lora_to_gguf.py (which uses one alpha for all modules and takes each rank from the tensor's shape).
 /// </summary>
-public static class AdapterLimits
+internal static class AdapterLimits
 {
     // Default of vLLM's --max-lora-rank.
     private const long VllmRank = 16;

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>The part of an adapter that modifies one module.</summary>
-public abstract class AdapterPart : IDisposable
+internal abstract class AdapterPart : IDisposable
 {
     private protected AdapterPart(string module) => Module = module;
 

@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Adapters;
 /// Several named adapters on one base model. One of them, a combination, or none is active at a time, or each row of a batch has its own
 /// (<see cref="UseByRow"/>); switching loads nothing from disk, and adapters are loaded and unloaded over the same base.
 /// </summary>
-public sealed class AdapterSet : IDisposable
+internal sealed class AdapterSet : IDisposable
 {
     private readonly CausalLanguageModel _model;
     private readonly Dictionary<string, PeftAdapter> _adapters = [];

@@ -12,7 +12,7 @@ namespace OpenWeights.Tune.Adapters;
 /// A linear combination of adapters on one base model: W + sum of w (W' - W), where W' is the base weight with an adapter merged in. It can
 /// be activated on the model, or merged; a single adapter with weight 1 equals that adapter.
 /// </summary>
-public sealed class CombinedAdapter : IDisposable
+internal sealed class CombinedAdapter : IDisposable
 {
     private readonly IReadOnlyList<(PeftAdapter Adapter, double Weight)> _adapters;
     private readonly List<(WeightSlot Slot, Parameter Value)> _replaced = [];

@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Adapters;
 /// A low-rank update of a token embedding: s (B A)ᵀ, of which only the rows of the given tokens are computed. With a magnitude per dimension, the columns of
 /// W + s (B A)ᵀ scaled to it (DoRA).
 /// </summary>
-public sealed class EmbeddingLora : AdapterPart, IEmbeddingAdapter
+internal sealed class EmbeddingLora : AdapterPart, IEmbeddingAdapter
 {
     // Rows of the vocabulary whose norms are computed at once.
     private const long PartRows = 1 << 13;

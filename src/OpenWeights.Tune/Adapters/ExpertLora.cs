@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Adapters;
 /// A low-rank update of one matrix of every expert (PEFT's target_parameters). Two adapted parameters of one module are nested in PEFT's names: the
 /// first, gate_up_proj, is at experts.base_layer, and the second, down_proj, at experts.
 /// </summary>
-public sealed class ExpertLora : AdapterPart
+internal sealed class ExpertLora : AdapterPart
 {
     private readonly string _file;
     private readonly ExpertMatrix _target;

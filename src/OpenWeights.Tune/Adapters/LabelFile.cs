@@ -11,7 +11,7 @@ namespace OpenWeights.Tune.Adapters;
 /// The labels of an adapter whose head scores them: PEFT's file has the head's weight, but not what its outputs mean, so a file of our own beside it
 /// does, which PEFT ignores.
 /// </summary>
-public static class LabelFile
+internal static class LabelFile
 {
     private const string Name = "labels.json";
 

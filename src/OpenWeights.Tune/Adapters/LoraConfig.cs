@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>Settings of a LoRA adapter, with PEFT's names.</summary>
-public sealed record LoraConfig : AdapterConfig
+internal sealed record LoraConfig : AdapterConfig
 {
     /// <summary>Rank r of the update.</summary>
     public int Rank { get; init; } = 8;

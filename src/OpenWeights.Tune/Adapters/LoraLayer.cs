@@ -16,7 +16,7 @@ namespace OpenWeights.Tune.Adapters;
 /// tokens only (aLoRA). While it is only s B A x, <see cref="ProjectionGroup"/> computes it together with the layer, forward and backward;
 /// <see cref="Apply"/> composes the other kinds.
 /// </summary>
-public sealed class LoraLayer : AdapterPart, ILinearAdapter
+internal sealed class LoraLayer : AdapterPart, ILinearAdapter
 {
     // Elements of the weight whose row norms are computed at once.
     private const long PartElements = 1 << 22;

@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>Settings of block-diagonal LoRA, with PEFT's names (use_bdlora).</summary>
-public sealed record BlockDiagonalSettings
+internal sealed record BlockDiagonalSettings
 {
     /// <summary>target_modules_bd_a: modules whose A is block-diagonal, by parts of their names.</summary>
     public IReadOnlyList<string> OfA { get; init; } = [];
@@ -35,7 +35,7 @@ public sealed record BlockDiagonalSettings
 }
 
 /// <summary>Settings of KaSA (Wang et al., 2024), with PEFT's names (kasa_config).</summary>
-public sealed record KasaSettings
+internal sealed record KasaSettings
 {
     /// <summary>beta: weight of the squared singular values in the loss.</summary>
     public double Beta { get; init; } = 1e-4;

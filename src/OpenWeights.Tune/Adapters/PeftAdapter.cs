@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>An adapter on a model: updates of the target modules, and modules trained in full alongside.</summary>
-public sealed class PeftAdapter : IDisposable
+internal sealed class PeftAdapter : IDisposable
 {
     private readonly List<AdapterPart> _parts;
     private LayerReplicas? _replicas;

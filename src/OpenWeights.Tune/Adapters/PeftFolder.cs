@@ -11,7 +11,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>Reads and writes adapters in PEFT's folder format.</summary>
-public static class PeftFolder
+internal static class PeftFolder
 {
     /// <summary>Prefix that PEFT adds to the base model's module names.</summary>
     internal const string Prefix = "base_model.model.";

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>Settings that the kinds with virtual tokens have, with PEFT's names. They adapt no modules.</summary>
-public abstract record PromptConfig : AdapterConfig
+internal abstract record PromptConfig : AdapterConfig
 {
     /// <summary>num_virtual_tokens: number of virtual tokens ahead of every text.</summary>
     [Setting("Number of virtual tokens ahead of every text.", Min = 1)]

@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>A weight that replaces the base model's: of a fully trained module (modules_to_save), or a bias.</summary>
-public sealed class ReplacedWeight : AdapterPart
+internal sealed class ReplacedWeight : AdapterPart
 {
     private readonly string _fileName;
     private readonly bool _inFile;

@@ -12,7 +12,7 @@ namespace OpenWeights.Tune.Adapters;
 /// Writes an adapter of stacked experts with an update of each matrix of each expert, as PEFT wrote it before experts were stacked, for servers that read
 /// only that. It is the inverse of <see cref="ExpertAdapters"/>.
 /// </summary>
-public static class SeparateExperts
+internal static class SeparateExperts
 {
     /// <summary>Writes an adapter's folder.</summary>
     /// <param name="adapter">The adapter.</param>

@@ -5,7 +5,7 @@ namespace OpenWeights.Tune.Adapters;
 /// <summary>
 /// Selects the modules to adapt, by PEFT's rules: names, a regular expression, or all linear layers except the output head.
 /// </summary>
-public sealed class TargetModules
+internal sealed class TargetModules
 {
     /// <summary>Timeout of a pattern match.</summary>
     internal static readonly TimeSpan Patience = TimeSpan.FromSeconds(2);

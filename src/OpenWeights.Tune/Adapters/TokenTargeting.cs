@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Adapters;
 /// <summary>Tokens whose rows are trained, of some modules.</summary>
 /// <param name="Modules">The modules, by name or pattern; null for the token embedding.</param>
 /// <param name="Tokens">The tokens.</param>
-public sealed record TokenRows(TargetModules? Modules, IReadOnlyList<int> Tokens);
+internal sealed record TokenRows(TargetModules? Modules, IReadOnlyList<int> Tokens);
 
 /// <summary>Resolves trainable_token_indices: which rows of which modules are trained.</summary>
 internal static class TokenTargeting

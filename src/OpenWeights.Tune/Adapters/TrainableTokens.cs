@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Adapters;
 /// Trained rows of an embedding or of an output layer, for single tokens (PEFT's trainable_token_indices): they stand in the place of the module's own
 /// rows. A head that is tied to the embedding shares its rows.
 /// </summary>
-public sealed class TrainableTokens : AdapterPart, IEmbeddingAdapter, ILinearAdapter
+internal sealed class TrainableTokens : AdapterPart, IEmbeddingAdapter, ILinearAdapter
 {
     private readonly nn.Module _target;
     private readonly TrainableTokens? _shared;

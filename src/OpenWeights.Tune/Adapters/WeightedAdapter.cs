@@ -11,7 +11,7 @@ namespace OpenWeights.Tune.Adapters;
 /// One LoRA adapter made of several with weights, as PEFT's add_weighted_adapter makes it: alpha is the rank, so that the scale is 1, and each adapter's
 /// own scale is in its weight.
 /// </summary>
-public static class WeightedAdapter
+internal static class WeightedAdapter
 {
     /// <summary>Combines adapters. The result is active on their model; no other adapter may be.</summary>
     /// <param name="adapters">LoRA adapters of one model, with their weights.</param>

@@ -4,7 +4,7 @@ using OpenWeights.Tune.Decoding.Grammars;
 namespace OpenWeights.Tune.Answering;
 
 /// <summary>Grammars of whole answers: what is enforced stands after the reasoning that a model may begin with.</summary>
-public static class AnswerGrammar
+internal static class AnswerGrammar
 {
     /// <summary>The grammar of an answer whose content keeps to another.</summary>
     /// <param name="content">The grammar of the content, such as a JSON schema's.</param>

@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Answering;
 /// Separates the text that a model generates after a prompt of its chat template into reasoning, content and calls of tools, as it is generated.
 /// A call is given out once it is complete; what turns out to be none is content. Not thread-safe.
 /// </summary>
-public sealed class AnswerParser
+internal sealed class AnswerParser
 {
     private readonly AnswerReader _reader;
     private readonly IToolCallFormat? _format;

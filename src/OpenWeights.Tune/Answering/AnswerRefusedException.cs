@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Answering;
 
 /// <summary>A request that cannot be answered as it stands; the message says what is wrong with it.</summary>
-public sealed class AnswerRefusedException : Exception
+internal sealed class AnswerRefusedException : Exception
 {
     /// <summary>Creates the exception.</summary>
     /// <param name="kind">What is wrong.</param>
@@ -24,7 +24,7 @@ public sealed class AnswerRefusedException : Exception
 }
 
 /// <summary>What is wrong with a request.</summary>
-public enum RefusalKind
+internal enum RefusalKind
 {
     /// <summary>A value of it.</summary>
     Invalid,

@@ -4,7 +4,7 @@ using OpenWeights.Tune.Decoding;
 namespace OpenWeights.Tune.Answering;
 
 /// <summary>What is to be answered or continued, in the terms of no protocol: exactly one of <see cref="Messages"/>, <see cref="Text"/> and <see cref="Tokens"/>.</summary>
-public sealed record AnswerRequest
+internal sealed record AnswerRequest
 {
     /// <summary>Name of the model that answers: the base or an adapter; null for the base.</summary>
     public string? Model { get; init; }
@@ -61,7 +61,7 @@ public sealed record AnswerRequest
 /// <summary>Which tools an answer calls.</summary>
 /// <param name="Kind">Whether it calls any.</param>
 /// <param name="Name">The function that is called, where one is named; else null.</param>
-public sealed record ToolChoice(ToolChoiceKind Kind, string? Name = null)
+internal sealed record ToolChoice(ToolChoiceKind Kind, string? Name = null)
 {
     /// <summary>The model decides.</summary>
     public static ToolChoice Auto { get; } = new(ToolChoiceKind.Auto);
@@ -78,7 +78,7 @@ public sealed record ToolChoice(ToolChoiceKind Kind, string? Name = null)
 }
 
 /// <summary>Whether an answer calls tools.</summary>
-public enum ToolChoiceKind
+internal enum ToolChoiceKind
 {
     /// <summary>The model decides.</summary>
     Auto,
@@ -92,7 +92,7 @@ public enum ToolChoiceKind
 
 /// <summary>What an answer must look like; it is enforced while sampling.</summary>
 /// <param name="Kind">The kind.</param>
-public sealed record AnswerFormat(AnswerFormatKind Kind)
+internal sealed record AnswerFormat(AnswerFormatKind Kind)
 {
     /// <summary>Any text.</summary>
     public static AnswerFormat Free { get; } = new(AnswerFormatKind.Free);
@@ -116,7 +116,7 @@ public sealed record AnswerFormat(AnswerFormatKind Kind)
 }
 
 /// <summary>Kinds of answers.</summary>
-public enum AnswerFormatKind
+internal enum AnswerFormatKind
 {
     /// <summary>Any text.</summary>
     Free,

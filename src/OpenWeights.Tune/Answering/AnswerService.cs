@@ -13,7 +13,7 @@ namespace OpenWeights.Tune.Answering;
 /// Answers requests with a model and its adapters, many at a time: chats through the model's template, texts and tokens, with stop texts, reasoning and calls
 /// of tools apart; embeddings; adapters that come and go. It knows no protocol. All members can be called from any thread.
 /// </summary>
-public sealed class AnswerService : IAsyncDisposable
+internal sealed class AnswerService : IAsyncDisposable
 {
     // A prompt of more contexts than that is not counted.
     private const int MostContexts = 8;

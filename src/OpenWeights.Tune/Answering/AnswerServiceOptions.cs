@@ -4,7 +4,7 @@ using OpenWeights.Tune.Decoding.Engine;
 namespace OpenWeights.Tune.Answering;
 
 /// <summary>Settings of an <see cref="AnswerService"/>.</summary>
-public sealed record AnswerServiceOptions
+internal sealed record AnswerServiceOptions
 {
     /// <summary>The name that requests give the base model; null for that of its folder or file.</summary>
     public string? Name { get; init; }

@@ -7,7 +7,7 @@ using OpenWeights.Tune.Decoding.Engine;
 namespace OpenWeights.Tune.Answering;
 
 /// <summary>A request that was checked, with its prompt; it can be answered several times, for several choices.</summary>
-public sealed class PreparedAnswer
+internal sealed class PreparedAnswer
 {
     private readonly TextEngine _engine;
     private readonly AnswerRequest _request;

@@ -7,7 +7,7 @@ using OpenWeights.Tune.Data.Tokens;
 namespace OpenWeights.Tune.Answering;
 
 /// <summary>A model that answers: the base, or an adapter on it.</summary>
-public sealed class ServedModel
+internal sealed class ServedModel
 {
     private readonly Lock _lock = new();
     private readonly TaskCompletionSource _isFree = new(TaskCreationOptions.RunContinuationsAsynchronously);

@@ -5,7 +5,7 @@ using OpenWeights.Tune.Decoding.Grammars;
 namespace OpenWeights.Tune.Answering;
 
 /// <summary>Grammars of answers that have to be calls of tools.</summary>
-public static class ToolCallGrammar
+internal static class ToolCallGrammar
 {
     // So that an answer ends.
     private const int MostCalls = 16;

@@ -12,7 +12,7 @@ namespace OpenWeights.Tune.Benchmarks;
 /// <summary>
 /// Measures the data pipeline of a run, from a file to token rows: reading, parsing, chat template, tokenization, writing.
 /// </summary>
-public static class DataBenchmark
+internal static class DataBenchmark
 {
     /// <summary>Tokenizes a file once, in a new process: JIT compilation is included.</summary>
     /// <param name="tokenizer">Folder or file of the tokenizer.</param>
@@ -42,7 +42,7 @@ public static class DataBenchmark
 /// <param name="Seconds">Time from the first byte to the last token row, in seconds, without loading the tokenizer.</param>
 /// <param name="ProcessorSeconds">Processor time of all threads, in seconds.</param>
 /// <param name="PeakMemoryBytes">Peak physical memory of the process.</param>
-public sealed record DataBenchmarkResult(long Bytes, long Rows, long Tokens, int Cores, double Seconds, double ProcessorSeconds, long PeakMemoryBytes)
+internal sealed record DataBenchmarkResult(long Bytes, long Rows, long Tokens, int Cores, double Seconds, double ProcessorSeconds, long PeakMemoryBytes)
 {
     /// <summary>Bytes per second of processor time: the throughput of one core, regardless of other load on the machine.</summary>
     public double BytesPerProcessorSecond => Bytes / ProcessorSeconds;

@@ -6,7 +6,7 @@ using OpenWeights.Tune.Models;
 namespace OpenWeights.Tune.Benchmarks;
 
 /// <summary>Measures a <see cref="TextEngine"/> with clients that each ask for one text after the other, with random prompts.</summary>
-public static class EngineBenchmark
+internal static class EngineBenchmark
 {
     private const int Seed = 42;
 
@@ -59,4 +59,4 @@ public static class EngineBenchmark
 /// <param name="FirstTokenSeconds">Median time to the first token of a text.</param>
 /// <param name="LongestFirstTokenSeconds">The longest time to a first token.</param>
 /// <param name="MeanRows">Mean number of texts in a step.</param>
-public sealed record EngineBenchmarkResult(double TokensPerSecond, double FirstTokenSeconds, double LongestFirstTokenSeconds, double MeanRows);
+internal sealed record EngineBenchmarkResult(double TokensPerSecond, double FirstTokenSeconds, double LongestFirstTokenSeconds, double MeanRows);

@@ -10,7 +10,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Benchmarks;
 
 /// <summary>Measures generation with random prompts: speed of prompt processing and of decoding.</summary>
-public static class GenerationBenchmark
+internal static class GenerationBenchmark
 {
     private const long Seed = 42;
 
@@ -79,7 +79,7 @@ public static class GenerationBenchmark
 }
 
 /// <summary>Settings of a generation benchmark.</summary>
-public sealed record GenerationBenchmarkOptions
+internal sealed record GenerationBenchmarkOptions
 {
     /// <summary>Batch size: number of texts.</summary>
     public required int BatchSize { get; init; }
@@ -100,5 +100,5 @@ public sealed record GenerationBenchmarkOptions
 /// <param name="PromptSeconds">Median seconds to the first new tokens.</param>
 /// <param name="StepSeconds">Median seconds per decoding step.</param>
 /// <param name="PeakMemoryBytes">Peak physical memory of the process.</param>
-public sealed record GenerationBenchmarkResult(
+internal sealed record GenerationBenchmarkResult(
     double PromptTokensPerSecond, double DecodeTokensPerSecond, double PromptSeconds, double StepSeconds, long PeakMemoryBytes);

@@ -13,7 +13,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Benchmarks;
 
 /// <summary>Compares the time to load a checkpoint with the time to read its files, both from a warm page cache.</summary>
-public static class LoadingBenchmark
+internal static class LoadingBenchmark
 {
     private const int Rounds = 5;
     private const int Block = 1 << 20;
@@ -142,7 +142,7 @@ public static class LoadingBenchmark
 /// contents.</param>
 /// <param name="LoadSeconds">Time to load the model, including checks.</param>
 /// <param name="PeakMemoryBytes">Increase of the process's peak physical memory by loading.</param>
-public sealed record LoadingBenchmarkResult(long FileBytes, double ReadSeconds, double FreshReadSeconds, double LoadSeconds, long PeakMemoryBytes)
+internal sealed record LoadingBenchmarkResult(long FileBytes, double ReadSeconds, double FreshReadSeconds, double LoadSeconds, long PeakMemoryBytes)
 {
     /// <summary>Load time relative to read time.</summary>
     public double Ratio => LoadSeconds / ReadSeconds;

@@ -5,18 +5,18 @@ namespace OpenWeights.Tune.Benchmarks;
 /// <param name="GradientBytes">Bytes of its gradients as they are summed.</param>
 /// <param name="ForwardSeconds">Time of its forward pass with a rank's micro-batch.</param>
 /// <param name="BackwardSeconds">Time of its backward pass, with the layer computed again.</param>
-public readonly record struct SimulatedLayer(double WeightBytes, double GradientBytes, double ForwardSeconds, double BackwardSeconds);
+internal readonly record struct SimulatedLayer(double WeightBytes, double GradientBytes, double ForwardSeconds, double BackwardSeconds);
 
 /// <summary>The link between ranks.</summary>
 /// <param name="BytesPerSecond">What a rank sends and receives at once.</param>
 /// <param name="Seconds">Time that a collective takes whatever its size.</param>
-public readonly record struct SimulatedLink(double BytesPerSecond, double Seconds);
+internal readonly record struct SimulatedLink(double BytesPerSecond, double Seconds);
 
 /// <summary>A simulated step.</summary>
 /// <param name="Seconds">Its time.</param>
 /// <param name="ComputedSeconds">Time in which a rank computes.</param>
 /// <param name="SentBytes">What a rank sends.</param>
-public readonly record struct SimulatedStep(double Seconds, double ComputedSeconds, double SentBytes)
+internal readonly record struct SimulatedStep(double Seconds, double ComputedSeconds, double SentBytes)
 {
     /// <summary>Fraction of the step in which a rank computes: the speed of each of the ranks, compared with one alone.</summary>
     public double Efficiency => ComputedSeconds / Seconds;
@@ -26,7 +26,7 @@ public readonly record struct SimulatedStep(double Seconds, double ComputedSecon
 /// The time of a step of several ranks, by simulation: a rank computes one layer after the other, and sends in the order of asking while it computes. Collectives on a ring
 /// send (ranks - 1) / ranks of a buffer, sums to all ranks twice as much.
 /// </summary>
-public static class ScalingSimulation
+internal static class ScalingSimulation
 {
     /// <summary>Simulates a step.</summary>
     /// <param name="layers">The layers, with everything before the first and behind the last counted to these.</param>

@@ -15,7 +15,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Benchmarks;
 
 /// <summary>Measures the trainer's step, including the optimizer, with random weights and tokens.</summary>
-public static class TrainingBenchmark
+internal static class TrainingBenchmark
 {
     private const long Seed = 42;
 
@@ -114,7 +114,7 @@ public static class TrainingBenchmark
 }
 
 /// <summary>Settings of a training benchmark.</summary>
-public sealed record TrainingBenchmarkOptions
+internal sealed record TrainingBenchmarkOptions
 {
     /// <summary>The model_type of the model's family.</summary>
     public string Family { get; init; } = "llama";
@@ -172,7 +172,7 @@ public sealed record TrainingBenchmarkOptions
 /// Useful operations per second relative to <paramref name="MatrixRate"/>: per token, 6 operations for each trained and 4 for each frozen matrix
 /// parameter, and 12 x tokens x width per layer for attention; recomputation is not counted.
 /// </param>
-public sealed record TrainingBenchmarkResult(
+internal sealed record TrainingBenchmarkResult(
     double TokensPerSecond, long PeakMemoryBytes, long? PeakTensorBytes, long EstimatedMemoryBytes, double Loss, double StepSeconds, double UpdateSeconds, double MatrixRate, double Utilization)
 {
     /// <summary>Several ranks: seconds of the median step in which the first rank only communicated.</summary>

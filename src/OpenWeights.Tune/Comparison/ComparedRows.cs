@@ -12,7 +12,7 @@ namespace OpenWeights.Tune.Comparison;
 /// <summary>
 /// Rows on which an exported model is compared with its source. They are kept as in their files, so that each reader tokenizes them itself.
 /// </summary>
-public sealed class ComparedRows
+internal sealed class ComparedRows
 {
     private const int MaxLooked = 4096;
 

@@ -4,7 +4,7 @@ using OpenWeights.Tune.Data.Tokens;
 namespace OpenWeights.Tune.Comparison;
 
 /// <summary>A program that has loaded a model from files, with the tokenizer, chat template and end tokens found there.</summary>
-public interface IModelReader
+internal interface IModelReader
 {
     /// <summary>Name of the program, such as <c>owt</c>.</summary>
     string Name { get; }

@@ -8,7 +8,7 @@ using OpenWeights.Tune.Models;
 namespace OpenWeights.Tune.Comparison;
 
 /// <summary>This library as the reader of a model, including adapters on it and the files in its folder.</summary>
-public sealed class OwnReader : IModelReader
+internal sealed class OwnReader : IModelReader
 {
     private const int BatchSize = 4;
     private readonly CausalLanguageModel _model;

@@ -13,7 +13,7 @@ namespace OpenWeights.Tune.Comparison;
 /// <param name="Prompts">Token ids of the prompts.</param>
 /// <param name="EndTokens">Tokens that end an answer.</param>
 /// <param name="LeftOut">Rows that the reader could not use.</param>
-public sealed record ReaderResult(
+internal sealed record ReaderResult(
     string Reader, double? Loss, int Exact, int Asked, IReadOnlyList<int[]> Prompts, IReadOnlyList<int> EndTokens, IReadOnlyList<LeftOutRow> LeftOut)
 {
     /// <summary>Scores and answers rows with a reader.</summary>
@@ -73,4 +73,4 @@ public sealed record ReaderResult(
 /// <param name="Place">File and line of the row.</param>
 /// <param name="Why">The reason.</param>
 /// <param name="Tokens">Number of tokens of the row; 0 if unknown.</param>
-public sealed record LeftOutRow(string Place, string Why, int Tokens);
+internal sealed record LeftOutRow(string Place, string Why, int Tokens);

@@ -10,7 +10,7 @@ public sealed record AdapterSection
     public string Type { get; init; } = AdapterTypes.Lora;
 
     /// <summary>The own settings of a type other than LoRA, in the file directly in this section; null for LoRA.</summary>
-    public AdapterTypeSettings? Own { get; init; }
+    internal AdapterTypeSettings? Own { get; init; }
 
     /// <summary>Adapter to continue training from.</summary>
     [Setting("Adapter to continue training from: a PEFT folder, a run folder or a checkpoint. Its own settings replace the others of this section.", IsPath = true, AllTypes = true)]

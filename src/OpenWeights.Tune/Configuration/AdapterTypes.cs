@@ -5,7 +5,7 @@ namespace OpenWeights.Tune.Configuration;
 /// <summary>Names an adapter type; it is set on the record of the type's own settings.</summary>
 /// <param name="name">The name in adapter.type, such as loha.</param>
 [AttributeUsage(AttributeTargets.Class)]
-public sealed class AdapterTypeAttribute(string name) : Attribute
+internal sealed class AdapterTypeAttribute(string name) : Attribute
 {
     /// <summary>The name in adapter.type.</summary>
     public string Name { get; } = name;
@@ -15,7 +15,7 @@ public sealed class AdapterTypeAttribute(string name) : Attribute
 }
 
 /// <summary>The own settings of an adapter type, with PEFT's names and defaults.</summary>
-public abstract record AdapterTypeSettings
+internal abstract record AdapterTypeSettings
 {
     /// <summary>The type's name in adapter.type.</summary>
     public string TypeName => GetType().GetCustomAttribute<AdapterTypeAttribute>()?.Name ?? AdapterTypes.Lora;

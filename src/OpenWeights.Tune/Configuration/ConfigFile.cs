@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>A config read from a file, with the positions of its settings.</summary>
-public sealed class ConfigFile
+internal sealed class ConfigFile
 {
     private readonly ConfigPaths _paths;
     private readonly Func<string, string> _placeOf;

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>JSON schema of train.yaml, for validation and completion in editors.</summary>
-public static class ConfigSchema
+internal static class ConfigSchema
 {
     /// <summary>Text of the schema (JSON Schema draft 2020-12).</summary>
     public static string Write()

@@ -6,7 +6,7 @@ using YamlDotNet.RepresentationModel;
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>Writes a config as YAML, including all defaults.</summary>
-public static class ConfigWriter
+internal static class ConfigWriter
 {
     /// <summary>A config as YAML.</summary>
     public static string Write(RunConfig config)

@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Configuration;
 /// Resolves what users give as a model: a folder, a training run's folder, a GGUF file (opened as a folder), or a name on the Hugging Face
 /// Hub.
 /// </summary>
-public static class ModelPath
+internal static class ModelPath
 {
     private const string MainRevision = "main";
 

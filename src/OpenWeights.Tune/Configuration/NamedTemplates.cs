@@ -6,7 +6,7 @@ using OpenWeights.Tokenizers.Templates;
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>Built-in chat templates, for models without one or to be trained with another.</summary>
-public static class NamedTemplates
+internal static class NamedTemplates
 {
     private const string ChatMl = """
         {% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}

@@ -5,7 +5,7 @@ namespace OpenWeights.Tune.Configuration;
 /// <summary>A config that ships with the program, for a common model and a size of memory.</summary>
 /// <param name="Name">Its name.</param>
 /// <param name="Text">The YAML text.</param>
-public sealed record Recipe(string Name, string Text)
+internal sealed record Recipe(string Name, string Text)
 {
     private const string Prefix = "OpenWeights.Tune.Recipes.";
     private const string Memory = "# Memory: ";

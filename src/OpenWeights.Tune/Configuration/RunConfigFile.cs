@@ -15,7 +15,7 @@ public static class RunConfigFile
     /// <param name="path">The file.</param>
     /// <param name="overrides">Settings such as training.max_steps=10.</param>
     /// <exception cref="ConfigException">The config is invalid; the exception lists all problems.</exception>
-    public static ConfigFile Open(string path, IReadOnlyList<string> overrides) => Right(Inspect(path, overrides));
+    internal static ConfigFile Open(string path, IReadOnlyList<string> overrides) => Right(Inspect(path, overrides));
 
     /// <summary>
     /// Reads a config file and reports invalid settings in <see cref="ConfigFile.Problems"/> instead of throwing, so that the others can
@@ -24,7 +24,7 @@ public static class RunConfigFile
     /// <param name="path">The file.</param>
     /// <param name="overrides">Settings such as training.max_steps=10.</param>
     /// <exception cref="ConfigException">The file does not exist, is not YAML, or is a config of another program.</exception>
-    public static ConfigFile Inspect(string path, IReadOnlyList<string> overrides)
+    internal static ConfigFile Inspect(string path, IReadOnlyList<string> overrides)
     {
         ArgumentNullException.ThrowIfNull(overrides);
         if (!File.Exists(path))

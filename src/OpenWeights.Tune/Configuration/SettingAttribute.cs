@@ -3,7 +3,7 @@ namespace OpenWeights.Tune.Configuration;
 /// <summary>Describes a setting and its valid values.</summary>
 /// <param name="description">Description of the setting, for help, messages and the JSON schema.</param>
 [AttributeUsage(AttributeTargets.Property)]
-public class SettingAttribute(string description) : Attribute
+internal class SettingAttribute(string description) : Attribute
 {
     /// <summary>Description of the setting.</summary>
     public string Description { get; } = description;

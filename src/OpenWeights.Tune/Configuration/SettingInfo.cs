@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Configuration;
 /// <param name="Key">The key in the file.</param>
 /// <param name="Property">The property.</param>
 /// <param name="Setting">Its description and valid values.</param>
-public sealed record SettingInfo(string Key, PropertyInfo Property, SettingAttribute Setting)
+internal sealed record SettingInfo(string Key, PropertyInfo Property, SettingAttribute Setting)
 {
     /// <summary>The settings of a section, in file order.</summary>
     public static IReadOnlyList<SettingInfo> Of(Type section)
@@ -55,7 +55,7 @@ public sealed record SettingInfo(string Key, PropertyInfo Property, SettingAttri
 
 /// <summary>Names of settings used in messages: those of the YAML file, or options of a command.</summary>
 /// <param name="names">Settings with another name than in the YAML file.</param>
-public sealed class SettingNames(IReadOnlyDictionary<string, string> names)
+internal sealed class SettingNames(IReadOnlyDictionary<string, string> names)
 {
     /// <summary>The names used in the YAML file.</summary>
     public static SettingNames OfConfig { get; } = new(new Dictionary<string, string>());

@@ -5,7 +5,7 @@ using System.Text.Json.Nodes;
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>Every setting of train.yaml as a page of Markdown, made from the schema that editors check files with.</summary>
-public static class SettingsReference
+internal static class SettingsReference
 {
     /// <summary>Text of the page.</summary>
     public static string Write()

@@ -197,7 +197,7 @@ public sealed record TrainingSection
     public string ActivationCheckpointing { get; init; } = "none";
 
     /// <summary>Activation checkpointing as an enum value.</summary>
-    public ActivationCheckpointing Checkpointing => ActivationCheckpointing switch
+    internal ActivationCheckpointing Checkpointing => ActivationCheckpointing switch
     {
         "block" or "true" => Configuration.ActivationCheckpointing.Block,
         "selective" => Configuration.ActivationCheckpointing.Selective,
@@ -220,7 +220,7 @@ public sealed record TrainingSection
 }
 
 /// <summary>Activation checkpointing (Chen et al., 2016): what is stored for the backward pass, and what is recomputed.</summary>
-public enum ActivationCheckpointing
+internal enum ActivationCheckpointing
 {
     /// <summary>Everything is stored.</summary>
     None,

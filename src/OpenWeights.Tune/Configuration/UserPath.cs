@@ -3,7 +3,7 @@ using System.Text.RegularExpressions;
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>Expands paths as users write them: ~ for the home folder, ${NAME} and $NAME for environment variables.</summary>
-public static partial class UserPath
+internal static partial class UserPath
 {
     private static string Home => Environment.GetFolderPath(Environment.SpecialFolder.UserProfile);
 

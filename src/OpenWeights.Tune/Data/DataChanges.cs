@@ -3,7 +3,7 @@ using System.Globalization;
 namespace OpenWeights.Tune.Data;
 
 /// <summary>Describes which rows were dropped or changed; used by the plan, the log and the report.</summary>
-public static class DataChanges
+internal static class DataChanges
 {
     /// <summary>One line per kind of change; none if all rows are unchanged.</summary>
     /// <param name="report">The data report.</param>

@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Data;
 
 /// <summary>Statistics of loading data sets; every dropped or changed row is counted.</summary>
-public sealed record DataReport
+internal sealed record DataReport
 {
     /// <summary>The files, and their detected formats.</summary>
     public IReadOnlyList<SourceReport> Files { get; init; } = [];
@@ -77,4 +77,4 @@ public sealed record DataReport
 /// <param name="Path">Path of the file.</param>
 /// <param name="Format">Format of its rows.</param>
 /// <param name="Rows">Number of rows read.</param>
-public sealed record SourceReport(string Path, string Format, long Rows);
+internal sealed record SourceReport(string Path, string Format, long Rows);

@@ -4,7 +4,7 @@ using OpenWeights.Tune.Data.Tokens;
 namespace OpenWeights.Tune.Data;
 
 /// <summary>Rows of an epoch, packed or not, with the data report.</summary>
-public sealed class DataSet
+internal sealed class DataSet
 {
     private readonly RowSlices _slices;
 

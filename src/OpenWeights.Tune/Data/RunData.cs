@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Data;
 /// <summary>The training and eval rows of a run. <see cref="Read"/> runs the data pipeline.</summary>
 /// <param name="Train">The training rows.</param>
 /// <param name="Eval">The eval rows, never packed; null if there are none.</param>
-public sealed record RunData(DataSet Train, DataSet? Eval)
+internal sealed record RunData(DataSet Train, DataSet? Eval)
 {
     /// <summary>The classes of the rows, training rows' first; empty for rows without.</summary>
     public IReadOnlyList<string> Labels { get; private init; } = [];

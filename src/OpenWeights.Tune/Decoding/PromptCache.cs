@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Decoding;
 /// Keys and values of the last prompt and answer, so that of the next prompt only the part after the common prefix must be processed. The
 /// cache is valid for one model with one adapter: call <see cref="Clear"/> if either changes, but for adapters that are active by row, of which it knows its own.
 /// </summary>
-public sealed class PromptCache : IDisposable
+internal sealed class PromptCache : IDisposable
 {
     private DecoderCache? _cache;
     private IReadOnlyList<int> _read = [];

@@ -3,7 +3,7 @@ using System.Text;
 namespace OpenWeights.Tune.Decoding;
 
 /// <summary>Streams text up to the first stop sequence. Text that could be the start of one is held back.</summary>
-public sealed class StopSequences
+internal sealed class StopSequences
 {
     private readonly IReadOnlyList<string> _stops;
     private readonly TextWriter? _output;

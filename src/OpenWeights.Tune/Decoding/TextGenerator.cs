@@ -8,7 +8,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Decoding;
 
 /// <summary>Generates text autoregressively, with a key/value cache.</summary>
-public sealed class TextGenerator
+internal sealed class TextGenerator
 {
     private readonly CausalLanguageModel _model;
     private readonly GenerationOptions _options;
@@ -231,7 +231,7 @@ public sealed class TextGenerator
 /// <summary>The text generated after a prompt.</summary>
 /// <param name="OutputIds">The new tokens, including the end token if there is one.</param>
 /// <param name="FinishReason">stop for an end token or stop sequence, length for the maximum length.</param>
-public sealed record GenerationResult(IReadOnlyList<int> OutputIds, string FinishReason)
+internal sealed record GenerationResult(IReadOnlyList<int> OutputIds, string FinishReason)
 {
     /// <summary>Log-probability of each new token before top-k, top-p and min-p; empty unless the options ask for them.</summary>
     public IReadOnlyList<float> LogProbs { get; init; } = [];

@@ -12,7 +12,7 @@ using OpenWeights.Tune.Distributed.Engines.Nccl;
 namespace OpenWeights.Tune.Distributed;
 
 /// <summary>How a process becomes one of several ranks.</summary>
-public static partial class RankStart
+internal static partial class RankStart
 {
     private static readonly TimeSpan s_grace = TimeSpan.FromSeconds(15);
 

@@ -4,7 +4,7 @@ using OpenWeights.Tune.Extensions;
 namespace OpenWeights.Tune.Evaluation;
 
 /// <summary>A metric of generated answers.</summary>
-public sealed class AnswerMetric
+internal sealed class AnswerMetric
 {
     private readonly Func<string, string, bool, double>? _each;
     private readonly (Func<string, string, long[]> Counts, Func<long[], double> Score, int Length)? _corpus;

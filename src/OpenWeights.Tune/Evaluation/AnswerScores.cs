@@ -15,7 +15,7 @@ public sealed record AnswerScores
 
     /// <summary>Which rows were used.</summary>
     [JsonIgnore]
-    public EvaluationRows Asked { get; init; }
+    internal EvaluationRows Asked { get; init; }
 
     /// <summary>Number of answers.</summary>
     [JsonPropertyName("eval_answers")]
@@ -43,7 +43,7 @@ public sealed record AnswerScores
     /// <param name="answers">At least one answer.</param>
     /// <param name="asked">Which rows were used.</param>
     /// <param name="metrics">More metrics.</param>
-    public static AnswerScores Of(long step, string when, IReadOnlyList<Answer> answers, EvaluationRows asked = EvaluationRows.Eval, IReadOnlyList<AnswerMetric>? metrics = null)
+    internal static AnswerScores Of(long step, string when, IReadOnlyList<Answer> answers, EvaluationRows asked = EvaluationRows.Eval, IReadOnlyList<AnswerMetric>? metrics = null)
     {
         ArgumentNullException.ThrowIfNull(answers);
         IReadOnlyList<string> given = [.. answers.Select(static a => a.Given.Trim())];

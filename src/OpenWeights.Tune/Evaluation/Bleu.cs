@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Evaluation;
 /// Corpus BLEU (Papineni et al., 2002) with sacreBLEU's defaults (Post, 2018): mteval-v13a tokenization, n-grams up to 4,
 /// exponential smoothing, one reference (signature nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp).
 /// </summary>
-public static partial class Bleu
+internal static partial class Bleu
 {
     private const int LongestRun = 4;
 

@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Evaluation;
 /// Corpus chrF (Popović, 2015) with sacreBLEU's defaults: character n-grams of order 1 to 6 without white space, beta 2, effective order
 /// (signature nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no).
 /// </summary>
-public static class ChrF
+internal static class ChrF
 {
     private const int LongestRun = 6;
     private const double Beta = 2;

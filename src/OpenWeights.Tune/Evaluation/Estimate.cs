@@ -5,7 +5,7 @@ namespace OpenWeights.Tune.Evaluation;
 /// <param name="StandardError">Its standard error; not a number for fewer than two questions.</param>
 /// <param name="Low">Lower end of the interval.</param>
 /// <param name="High">Upper end of the interval.</param>
-public sealed record Estimate(double Value, double StandardError, double Low, double High)
+internal sealed record Estimate(double Value, double StandardError, double Low, double High)
 {
     // The 97.5th percentile of a normal distribution.
     private const double Normal = 1.959963984540054;

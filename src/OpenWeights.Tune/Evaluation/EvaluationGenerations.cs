@@ -12,7 +12,7 @@ using OpenWeights.Tune.Models;
 namespace OpenWeights.Tune.Evaluation;
 
 /// <summary>Prompts of eval rows with their reference answers, to generate and compare the model's answers.</summary>
-public sealed class EvaluationGenerations
+internal sealed class EvaluationGenerations
 {
     private const int BatchSize = 32;
     private const int MaxPassed = 1000;
@@ -189,7 +189,7 @@ public sealed record Answer(string Prompt, string Expected, string Given)
 }
 
 /// <summary>Which rows the model is evaluated on.</summary>
-public enum EvaluationRows
+internal enum EvaluationRows
 {
     /// <summary>Rows of data.eval.</summary>
     Eval,

@@ -10,7 +10,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Evaluation;
 
 /// <summary>Evaluates a model on rows that it is not trained on.</summary>
-public static class Evaluator
+internal static class Evaluator
 {
     /// <summary>Computes loss, perplexity and token accuracy.</summary>
     /// <param name="model">The model, with its adapter.</param>

@@ -14,7 +14,7 @@ namespace OpenWeights.Tune.Evaluation;
 /// Answers the rows of a data file in batches, and writes a line of JSON for each: its number, the prompt, the answer, what was reasoned before it, why it
 /// ended, and the row's own answer if it has one. A file that was begun can be continued; what is written is the same then.
 /// </summary>
-public sealed class FileAnswers
+internal sealed class FileAnswers
 {
     private static readonly JsonSerializerOptions s_plain = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
     private readonly List<(int[] Ids, string Prompt, string? Expected)> _prompts = [];

@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Evaluation;
 /// ROUGE (Lin, 2004) as the package rouge-score defines it: words are runs of a to z and 0 to 9 in lower case, optionally stemmed (Porter) if longer than
 /// three characters. Scores are F-measures from 0 to 1.
 /// </summary>
-public static class Rouge
+internal static class Rouge
 {
     /// <summary>ROUGE-N: the n-grams that both texts have.</summary>
     /// <param name="given">The text to score.</param>
@@ -138,7 +138,7 @@ public static class Rouge
 /// <param name="Precision">Fraction of the text that the reference has.</param>
 /// <param name="Recall">Fraction of the reference that the text has.</param>
 /// <param name="FMeasure">Harmonic mean of both.</param>
-public sealed record RougeScore(double Precision, double Recall, double FMeasure)
+internal sealed record RougeScore(double Precision, double Recall, double FMeasure)
 {
     internal static RougeScore Of(long shared, int given, int expected)
     {

@@ -14,7 +14,7 @@ namespace OpenWeights.Tune.Export;
 /// <param name="Files">The files.</param>
 /// <param name="Card">The model card, one of the files.</param>
 /// <param name="License">The licence that the card states; null if none is known.</param>
-public sealed record HubPush(string Kind, IReadOnlyList<HubUploadFile> Files, string Card, string? License)
+internal sealed record HubPush(string Kind, IReadOnlyList<HubUploadFile> Files, string Card, string? License)
 {
     private static readonly string[] s_settings = ["peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "target_modules", "target_parameters", "modules_to_save", "trainable_token_indices"];
 

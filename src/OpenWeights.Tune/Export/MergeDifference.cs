@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Export;
 /// <param name="Divergence">Mean KL divergence KL(base and adapters || written) of the next-token distributions, in nats per token.</param>
 /// <param name="Agreeing">Number of positions with the same most likely token.</param>
 /// <param name="Positions">Number of positions compared.</param>
-public sealed record MergeDifference(double Difference, double Largest, double Divergence, long Agreeing, long Positions)
+internal sealed record MergeDifference(double Difference, double Largest, double Divergence, long Agreeing, long Positions)
 {
     /// <summary>Compares logits.</summary>
     /// <param name="expected">Logits of the source, [..., vocabulary].</param>

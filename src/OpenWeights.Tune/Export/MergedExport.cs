@@ -18,7 +18,7 @@ namespace OpenWeights.Tune.Export;
 /// the base
 /// model may be on the meta device (<see cref="ModelLoader.LoadMeta"/>).
 /// </summary>
-public static class MergedExport
+internal static class MergedExport
 {
     /// <summary>
     /// Writes the complete merged model, or nothing on failure. Tensors that no adapter changes are copied byte for byte, unless another

@@ -11,7 +11,7 @@ using OpenWeights.Tune.Models.Weights;
 namespace OpenWeights.Tune.Export;
 
 /// <summary>Writes model cards: the README.md of a model folder, with the Hub's metadata between its first two lines of dashes.</summary>
-public static partial class ModelCard
+internal static partial class ModelCard
 {
     internal const string Name = "README.md";
     private const string RunConfigName = "config.yaml";

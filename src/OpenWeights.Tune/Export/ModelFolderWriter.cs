@@ -15,7 +15,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Export;
 
 /// <summary>Writes Hugging Face model folders.</summary>
-public static class ModelFolderWriter
+internal static class ModelFolderWriter
 {
     private static readonly string[] s_dtypeKeys = ["dtype", "torch_dtype"];
 

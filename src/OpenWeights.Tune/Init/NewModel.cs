@@ -13,7 +13,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Init;
 
 /// <summary>Creates model folders with random weights, for training from scratch and for experiments.</summary>
-public static class NewModel
+internal static class NewModel
 {
     /// <summary>Writes a complete model folder, or nothing on failure.</summary>
     /// <param name="family">Model family (model_type).</param>

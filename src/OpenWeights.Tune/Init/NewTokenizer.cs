@@ -8,7 +8,7 @@ using OpenWeights.Tune.Data.Formats;
 namespace OpenWeights.Tune.Init;
 
 /// <summary>Trains tokenizers for models trained from scratch: byte-level BPE with a ChatML template.</summary>
-public static class NewTokenizer
+internal static class NewTokenizer
 {
     private const string EndOfText = "<|endoftext|>";
     private const string TurnStart = "<|im_start|>";

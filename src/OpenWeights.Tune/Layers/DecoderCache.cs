@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Layers;
 
 /// <summary>The state of decoding: for each layer, what its mixer needs of the previous tokens (such as keys and values).</summary>
-public sealed class DecoderCache : IDisposable
+internal sealed class DecoderCache : IDisposable
 {
     private readonly Dictionary<int, LayerState> _layers = [];
     private readonly Func<int, LayerState>? _make;
@@ -108,7 +108,7 @@ public sealed class DecoderCache : IDisposable
 }
 
 /// <summary>What a layer's mixer needs of the previous tokens, such as keys and values or a recurrent state.</summary>
-public abstract class LayerState : IDisposable
+internal abstract class LayerState : IDisposable
 {
     /// <summary>Size in bytes.</summary>
     public abstract long ByteLength { get; }

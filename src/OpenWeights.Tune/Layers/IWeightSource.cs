@@ -4,7 +4,7 @@ using TorchSharp.Modules;
 namespace OpenWeights.Tune.Layers;
 
 /// <summary>Source of a decoder's weights: a checkpoint, random initialization, or a list that only counts them.</summary>
-public interface IWeightSource
+internal interface IWeightSource
 {
     /// <summary>
     /// A weight by name, on its final device, in no dispose scope, with requires_grad off.
@@ -51,7 +51,7 @@ public interface IWeightSource
 }
 
 /// <summary>Initialization of a weight in a model trained from scratch.</summary>
-public enum InitialWeight
+internal enum InitialWeight
 {
     /// <summary>Normal distribution with the config's initializer_range.</summary>
     Normal,
@@ -93,4 +93,4 @@ public enum InitialWeight
 /// <summary>A dimension of a weight, and the setting of config.json that determines it.</summary>
 /// <param name="Setting">Name of the setting, or a product of settings, for messages.</param>
 /// <param name="Size">The size.</param>
-public readonly record struct Dimension(string Setting, long Size);
+internal readonly record struct Dimension(string Setting, long Size);

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers;
 
 /// <summary>An adapter that changes the output of a linear layer without changing its weight.</summary>
-public interface ILinearAdapter
+internal interface ILinearAdapter
 {
     /// <summary>Adds the adapter's part to the layer's output.</summary>
     /// <param name="layer">The layer.</param>
@@ -22,7 +22,7 @@ public interface ILinearAdapter
 }
 
 /// <summary>Virtual tokens of an adapter ahead of every text (prompt tuning, prefix tuning).</summary>
-public interface IVirtualTokens
+internal interface IVirtualTokens
 {
     /// <summary>Number of virtual tokens.</summary>
     int Count { get; }
@@ -36,7 +36,7 @@ public interface IVirtualTokens
 }
 
 /// <summary>An adapter that changes the output of a token embedding without changing its weight.</summary>
-public interface IEmbeddingAdapter
+internal interface IEmbeddingAdapter
 {
     /// <summary>Adds the adapter's part to the embedding's output.</summary>
     /// <param name="layer">The embedding.</param>

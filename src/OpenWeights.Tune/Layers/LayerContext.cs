@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers;
 
 /// <summary>Inputs of a layer in a forward pass besides its states: rotary tables, attention mask, and cached state of earlier tokens.</summary>
-public sealed record LayerContext
+internal sealed record LayerContext
 {
     /// <summary>Rotary cosines, [batch or 1, 1, tokens, rotated dimensions / 2]; null for a layer without rotary embedding.</summary>
     public Tensor? Cos { get; init; }

@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers;
 
 /// <summary>Layer normalization (Ba et al., 2016), with or without bias.</summary>
-public sealed class LayerNorm : Norm
+internal sealed class LayerNorm : Norm
 {
     // Not a field of its own: it would be registered by field name.
     private readonly (WeightSlot Weight, WeightSlot? Bias) _slots;
@@ -113,7 +113,7 @@ internal sealed class HeadLayerNorms : Norm
 /// <param name="AddsOne">Whether the scale is one plus the weight (Nemotron).</param>
 /// <param name="ScalesBeforeRounding">Whether the scale is applied in float32, before the result is rounded to the model's dtype (Cohere).</param>
 /// <param name="SplitsHeads">Whether norms of heads are a module for each head, and not one weight for all of them.</param>
-public sealed record LayerNormSettings(double Epsilon, bool HasBias = true, bool AddsOne = false, bool ScalesBeforeRounding = false, bool SplitsHeads = false) : NormSettings
+internal sealed record LayerNormSettings(double Epsilon, bool HasBias = true, bool AddsOne = false, bool ScalesBeforeRounding = false, bool SplitsHeads = false) : NormSettings
 {
     /// <inheritdoc/>
     public override Norm Take(IWeightSource weights, string name, Dimension features)

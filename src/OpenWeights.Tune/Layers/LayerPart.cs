@@ -4,7 +4,7 @@ namespace OpenWeights.Tune.Layers;
 
 /// <summary>A part of a decoder layer: a token mixer or a feed-forward. The layer adds its output to the residual stream.</summary>
 /// <param name="name">The name of the part's type.</param>
-public abstract class LayerPart(string name) : nn.Module<Tensor, LayerContext, Tensor>(name)
+internal abstract class LayerPart(string name) : nn.Module<Tensor, LayerContext, Tensor>(name)
 {
     /// <summary>What the part saves for its backward, per token.</summary>
     internal abstract KeptElements Kept { get; }
@@ -29,14 +29,14 @@ public abstract class LayerPart(string name) : nn.Module<Tensor, LayerContext, T
 
 /// <summary>A part that carries information from token to token: attention, a convolution, a recurrence.</summary>
 /// <param name="name">The name of the part's type.</param>
-public abstract class TokenMixer(string name) : LayerPart(name)
+internal abstract class TokenMixer(string name) : LayerPart(name)
 {
     /// <summary>Creates the mixer's empty state for decoding with a cache. A forward pass receives it as <see cref="LayerContext.State"/>.</summary>
     internal abstract LayerState NewState();
 }
 
 /// <summary>Settings of a token mixer. Each kind of mixer has a derived record, which creates the mixer.</summary>
-public abstract record MixerSettings
+internal abstract record MixerSettings
 {
     /// <summary>Name of the mixer in the checkpoint, relative to its layer; empty if its modules are the layer's.</summary>
     public abstract string ModuleName { get; init; }
@@ -51,7 +51,7 @@ public abstract record MixerSettings
 }
 
 /// <summary>Settings of a feed-forward. Each kind of feed-forward has a derived record, which creates it.</summary>
-public abstract record FeedForwardSettings
+internal abstract record FeedForwardSettings
 {
     /// <summary>Name of the feed-forward in the checkpoint, relative to its layer; empty where its modules are the layer's own.</summary>
     public abstract string ModuleName { get; init; }

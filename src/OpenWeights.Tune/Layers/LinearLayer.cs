@@ -8,7 +8,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers;
 
 /// <summary>A linear layer y = x Wᵀ + b with an optional adapter. W may be quantized.</summary>
-public sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
+internal sealed class LinearLayer : nn.Module<Tensor, Tensor>, IWeighted
 {
     [ComponentName(Name = "weight")]
     private readonly Parameter? _weight;

@@ -5,7 +5,7 @@ namespace OpenWeights.Tune.Layers;
 
 /// <summary>A normalization over the last dimension.</summary>
 /// <param name="name">The name of the norm's type.</param>
-public abstract class Norm(string name) : nn.Module<Tensor, Tensor>(name), IWeighted
+internal abstract class Norm(string name) : nn.Module<Tensor, Tensor>(name), IWeighted
 {
     /// <inheritdoc/>
     public abstract IReadOnlyList<WeightSlot> Slots { get; }
@@ -18,7 +18,7 @@ public abstract class Norm(string name) : nn.Module<Tensor, Tensor>(name), IWeig
 }
 
 /// <summary>Settings of a norm. Each kind of norm has a derived record, which creates it.</summary>
-public abstract record NormSettings
+internal abstract record NormSettings
 {
     /// <summary>Creates a norm.</summary>
     /// <param name="weights">Source of the weights.</param>

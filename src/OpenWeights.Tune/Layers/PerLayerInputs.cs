@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Layers;
 /// Settings of inputs that each layer has besides the residual stream: an embedding of the token for each layer, and a projection of the
 /// embedding that all share (Gemma 3n and 4).
 /// </summary>
-public sealed record PerLayerInputSettings : FeedForwardSettings
+internal sealed record PerLayerInputSettings : FeedForwardSettings
 {
     /// <summary>Its layers are the decoder layer's own.</summary>
     public override string ModuleName { get; init; } = "";
@@ -40,7 +40,7 @@ public sealed record PerLayerInputSettings : FeedForwardSettings
 }
 
 /// <summary>Computes the inputs that each layer has besides the residual stream.</summary>
-public sealed class PerLayerInputs
+internal sealed class PerLayerInputs
 {
     private readonly PerLayerInputSettings _settings;
     private readonly TokenEmbedding _embedding;
@@ -89,7 +89,7 @@ public sealed class PerLayerInputs
 }
 
 /// <summary>Adds a layer's own input to its states: projection(act(gate(x)) · input).</summary>
-public sealed class PerLayerInputBlock : LayerPart
+internal sealed class PerLayerInputBlock : LayerPart
 {
     private readonly PerLayerInputSettings _settings;
     private readonly LinearLayer[] _gate;

@@ -8,7 +8,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers;
 
 /// <summary>RMS normalization (Zhang and Sennrich, 2019), computed in float32 for every dtype of the model but float64.</summary>
-public sealed class RmsNorm : Norm
+internal sealed class RmsNorm : Norm
 {
     [ComponentName(Name = "weight")]
     private readonly Parameter? _weight;
@@ -107,7 +107,7 @@ public sealed class RmsNorm : Norm
 /// <param name="AddsOne">Whether the scale is one plus the weight.</param>
 /// <param name="ScalesBeforeRounding">Whether the scale is applied in float32, before the result is rounded to the model's dtype.</param>
 /// <param name="HasWeight">Whether there is a weight; otherwise nothing is scaled.</param>
-public sealed record RmsNormSettings(double Epsilon, bool AddsOne = false, bool ScalesBeforeRounding = false, bool HasWeight = true) : NormSettings
+internal sealed record RmsNormSettings(double Epsilon, bool AddsOne = false, bool ScalesBeforeRounding = false, bool HasWeight = true) : NormSettings
 {
     /// <inheritdoc/>
     public override Norm Take(IWeightSource weights, string name, Dimension features)

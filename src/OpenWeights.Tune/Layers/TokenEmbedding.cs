@@ -7,7 +7,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers;
 
 /// <summary>Token embedding. Its weight is one parameter, so that a tied output head shares the tensor.</summary>
-public sealed class TokenEmbedding : nn.Module<Tensor, Tensor>, IWeighted
+internal sealed class TokenEmbedding : nn.Module<Tensor, Tensor>, IWeighted
 {
     [ComponentName(Name = "weight")]
     private readonly Parameter? _weight;

@@ -3,7 +3,7 @@ using TorchSharp.Modules;
 namespace OpenWeights.Tune.Layers;
 
 /// <summary>A weight of a module, which an adapter may replace. The module's own weight is never changed.</summary>
-public sealed class WeightSlot
+internal sealed class WeightSlot
 {
     /// <summary>Creates a slot of a module.</summary>
     /// <param name="name">weight or bias.</param>
@@ -28,7 +28,7 @@ public sealed class WeightSlot
 }
 
 /// <summary>A module with weights that adapters may replace.</summary>
-public interface IWeighted
+internal interface IWeighted
 {
     /// <summary>The weights, in order of the module's names.</summary>
     IReadOnlyList<WeightSlot> Slots { get; }

@@ -8,7 +8,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Models;
 
 /// <summary>A decoder with its output head. Parameters have the names of the checkpoint.</summary>
-public sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
+internal sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
 {
     // The layers by name, and those in use if others stand in their place.
     private readonly ModuleLists _own;

@@ -5,7 +5,7 @@ namespace OpenWeights.Tune.Models;
 /// <summary>Context length of a model.</summary>
 /// <param name="Tokens">Maximum length of a text, in tokens.</param>
 /// <param name="Reason">The setting that limits it, for messages.</param>
-public sealed record ContextLimit(int Tokens, string Reason)
+internal sealed record ContextLimit(int Tokens, string Reason)
 {
     /// <summary>The context length of a model.</summary>
     /// <param name="config">Config of the model.</param>

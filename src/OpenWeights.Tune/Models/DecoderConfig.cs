@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Models;
 /// Config of a decoder: a family's config.json in common terms. The decoder depends only on these settings, never on
 /// the name of the family.
 /// </summary>
-public sealed record DecoderConfig
+internal sealed record DecoderConfig
 {
     /// <summary>The family's model_type, such as llama.</summary>
     public required string ModelType { get; init; }

@@ -7,7 +7,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Models;
 
 /// <summary>A decoder layer: a token mixer and a feed-forward block (at least one of them), each with its norms, added to the residual stream.</summary>
-public sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
+internal sealed class DecoderLayer : nn.Module<Tensor, LayerContext, Tensor>
 {
     private readonly LayerBlock<TokenMixer>? _mixer;
     private readonly LayerBlock<LayerPart>? _feedForward;

@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Models;
 
 /// <summary>Names of a decoder's modules, as the reference implementation has them; adapters refer to modules by these names.</summary>
-public sealed record DecoderNames
+internal sealed record DecoderNames
 {
     /// <summary>The names used by most families.</summary>
     public static DecoderNames Usual { get; } = new();

@@ -10,7 +10,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Models;
 
 /// <summary>Embedding, layers and final norm: the "model" of a checkpoint.</summary>
-public sealed class DecoderStack : nn.Module<ModelInput, Tensor>
+internal sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 {
     // Registered under the checkpoint's names, which differ among families, so they are not fields registered by field name.
     private readonly Parts _parts;

@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Models;
 
 /// <summary>How a model turns a text into a vector.</summary>
-public sealed record EmbeddingSettings
+internal sealed record EmbeddingSettings
 {
     /// <summary>Which hidden states become the vector.</summary>
     public EmbeddingPooling Pooling { get; init; } = EmbeddingPooling.Last;
@@ -20,7 +20,7 @@ public sealed record EmbeddingSettings
 }
 
 /// <summary>Which hidden states become a text's vector.</summary>
-public enum EmbeddingPooling
+internal enum EmbeddingPooling
 {
     /// <summary>That of the last token.</summary>
     Last,

@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Models;
 /// end, and nowhere in a text without them. Keys and values before are the base's, so that a cache of the base can be continued.
 /// </summary>
 /// <param name="tokens">The tokens.</param>
-public sealed class InvocationTokens(IReadOnlyList<int> tokens)
+internal sealed class InvocationTokens(IReadOnlyList<int> tokens)
 {
     /// <summary>The tokens.</summary>
     public IReadOnlyList<int> Tokens => tokens;

@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Models;
 /// AutoModelForSequenceClassification: a linear layer without bias, <c>score</c>, on the hidden state of the last token that is not padding.
 /// </summary>
 /// <param name="Names">Names of the labels, in order of the outputs.</param>
-public sealed record LabelHead(IReadOnlyList<string> Names)
+internal sealed record LabelHead(IReadOnlyList<string> Names)
 {
     /// <summary>Name of the head's module.</summary>
     public const string Module = "score";

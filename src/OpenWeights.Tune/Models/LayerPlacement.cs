@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Models;
 /// The devices of a model whose layers are spread over several, in order: the first has the embedding, the last the final norm and the head. Batches are on
 /// the last, where the losses are computed. An embedding that is tied to the head is on the last too.
 /// </summary>
-public sealed class LayerPlacement
+internal sealed class LayerPlacement
 {
     private readonly DecoderConfig _config;
     private readonly int[] _devices;

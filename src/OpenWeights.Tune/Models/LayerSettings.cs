@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers.Streams;
 namespace OpenWeights.Tune.Models;
 
 /// <summary>Settings of a decoder layer.</summary>
-public sealed record LayerSettings
+internal sealed record LayerSettings
 {
     /// <summary>Width of the residual stream.</summary>
     public required int HiddenSize { get; init; }
@@ -42,7 +42,7 @@ public sealed record LayerSettings
 }
 
 /// <summary>Settings that may differ from layer to layer; a null part is that of the decoder.</summary>
-public sealed record LayerConfig
+internal sealed record LayerConfig
 {
     /// <summary>Rotary position embedding of the layer's attention; null for none (NoPE).</summary>
     public required RopeConfig? Rope { get; init; }
@@ -64,7 +64,7 @@ public sealed record LayerConfig
 }
 
 /// <summary>Which parts a layer has.</summary>
-public enum LayerParts
+internal enum LayerParts
 {
     /// <summary>Token mixer and feed-forward.</summary>
     Both,
@@ -81,7 +81,7 @@ public enum LayerParts
 /// <param name="AfterMixer">Norm of the token mixer's output, before it is added to the residual stream.</param>
 /// <param name="BeforeFeedForward">Norm of the feed-forward's input; the same name as <paramref name="BeforeMixer"/> if both parts share one norm (Phi, Cohere).</param>
 /// <param name="AfterFeedForward">Norm of the feed-forward's output.</param>
-public sealed record NormPlacement(string? BeforeMixer, string? AfterMixer, string? BeforeFeedForward, string? AfterFeedForward)
+internal sealed record NormPlacement(string? BeforeMixer, string? AfterMixer, string? BeforeFeedForward, string? AfterFeedForward)
 {
     /// <summary>Pre-norm, as in Llama, where the feed-forward's norm is named post_attention_layernorm.</summary>
     public static NormPlacement Before { get; } = new("input_layernorm", null, "post_attention_layernorm", null);

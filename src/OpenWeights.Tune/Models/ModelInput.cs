@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Models;
 
 /// <summary>A batch of the decoder. The caller owns its tensors.</summary>
-public sealed record ModelInput
+internal sealed record ModelInput
 {
     /// <summary>Token ids, [batch, tokens], int64.</summary>
     public required Tensor InputIds { get; init; }

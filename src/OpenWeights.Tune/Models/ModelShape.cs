@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Models;
 
 /// <summary>Sizes of a model to create from scratch.</summary>
-public sealed record ModelShape
+internal sealed record ModelShape
 {
     /// <summary>Hidden size: width of the residual stream.</summary>
     public int HiddenSize { get; init; } = 64;

@@ -7,7 +7,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Objectives;
 
 /// <summary>A training objective.</summary>
-public interface IObjective
+internal interface IObjective
 {
     /// <summary>Whether dropout is on while training. TRL's preference trainers turn it off (disable_dropout).</summary>
     bool UsesDropout => true;

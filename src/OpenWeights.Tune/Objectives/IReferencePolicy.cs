@@ -4,7 +4,7 @@ using OpenWeights.Tune.Objectives.Stored;
 namespace OpenWeights.Tune.Objectives;
 
 /// <summary>The model that a policy is compared with: the same base with the adapter off, the weights at the start, another folder, or a teacher.</summary>
-public interface IReferencePolicy : IDisposable
+internal interface IReferencePolicy : IDisposable
 {
     /// <summary>Log-probabilities of the run's rows that were computed before; null for none.</summary>
     internal LogProbStore? Stored => null;

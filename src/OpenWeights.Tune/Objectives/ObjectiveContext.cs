@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Objectives;
 
 /// <summary>What an objective is made from.</summary>
 /// <param name="Config">The run; its objective section has the objective's settings.</param>
-public sealed record ObjectiveContext(RunConfig Config)
+internal sealed record ObjectiveContext(RunConfig Config)
 {
     /// <summary>The reference; null if the objective needs none.</summary>
     public IReferencePolicy? Reference { get; init; }

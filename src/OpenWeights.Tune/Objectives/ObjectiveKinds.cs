@@ -15,7 +15,7 @@ namespace OpenWeights.Tune.Objectives;
 /// <param name="Rows">The rows that it trains on; <see cref="RowsOf"/> has those of a config.</param>
 /// <param name="NeedsReference">Whether it compares the policy with a reference; <see cref="ComparesWithReference"/> has that of a config.</param>
 /// <param name="Create">Creates the objective.</param>
-public sealed record ObjectiveKind(string Name, RowKind Rows, bool NeedsReference, Func<ObjectiveContext, IObjective> Create)
+internal sealed record ObjectiveKind(string Name, RowKind Rows, bool NeedsReference, Func<ObjectiveContext, IObjective> Create)
 {
     /// <summary>The head that the model has.</summary>
     public HeadKind Head { get; init; }
@@ -33,7 +33,7 @@ public sealed record ObjectiveKind(string Name, RowKind Rows, bool NeedsReferenc
 }
 
 /// <summary>What a model's head computes.</summary>
-public enum HeadKind
+internal enum HeadKind
 {
     /// <summary>Logits of the next token.</summary>
     Vocabulary,
@@ -49,7 +49,7 @@ public enum HeadKind
 }
 
 /// <summary>The objectives by config name. To add one, add its file and a line here.</summary>
-public static class ObjectiveKinds
+internal static class ObjectiveKinds
 {
     private static readonly ObjectiveKind[] s_kinds =
     [

@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Objectives;
 /// <param name="Parts">Optimizer steps that share out the answers sampled together.</param>
 /// <param name="Iterations">How many times these answers are trained on.</param>
 /// <param name="Generations">Answers per prompt.</param>
-public sealed record SamplingPlan(int MicroBatch, int Accumulation, int Parts, int Iterations, int Generations)
+internal sealed record SamplingPlan(int MicroBatch, int Accumulation, int Parts, int Iterations, int Generations)
 {
     /// <summary>Answers per optimizer step.</summary>
     public int RowsPerStep => MicroBatch * Accumulation;

@@ -13,7 +13,7 @@ namespace OpenWeights.Tune.Objectives;
 /// experts with output_router_logits, the load balancing loss is added.
 /// </summary>
 /// <param name="settings">Label smoothing and z-loss; null for neither.</param>
-public sealed class SupervisedObjective(ObjectiveSection? settings = null) : IObjective
+internal sealed class SupervisedObjective(ObjectiveSection? settings = null) : IObjective
 {
     private readonly double _smoothing = settings?.LabelSmoothing ?? 0;
     private readonly double _zLoss = settings?.ZLoss ?? 0;

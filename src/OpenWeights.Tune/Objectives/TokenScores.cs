@@ -8,7 +8,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Objectives;
 
 /// <summary>Evaluates a model's predictions of given tokens, without gradients and a few rows of logits at a time.</summary>
-public static class TokenScores
+internal static class TokenScores
 {
     private const long ChunkScores = 1 << 24;
 

@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Optimizers;
 /// AdEMAMix (Pagliardini et al., 2024; bitsandbytes' AdEMAMix): Adam with a second, slower average of the gradients m2, which is added to the
 /// first: w -= lr (m1 / c1 + alpha m2) / (sqrt(v) / c2 + eps). Alpha and the slow average's beta3 may rise over the first steps.
 /// </summary>
-public sealed class AdEmaMix : ParameterOptimizer
+internal sealed class AdEmaMix : ParameterOptimizer
 {
     private readonly AdamSettings _adam;
     private readonly AdEmaMixSettings _settings;
@@ -102,4 +102,4 @@ public sealed class AdEmaMix : ParameterOptimizer
 /// <param name="Alpha">Weight of the slow average.</param>
 /// <param name="AlphaSteps">Steps over which alpha rises from 0; null for none.</param>
 /// <param name="Beta3Steps">Steps over which the slow average's decay rate rises from the first moment's; null for none.</param>
-public sealed record AdEmaMixSettings(double Beta3, double Alpha, long? AlphaSteps, long? Beta3Steps);
+internal sealed record AdEmaMixSettings(double Beta3, double Alpha, long? AlphaSteps, long? Beta3Steps);

@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Optimizers;
 /// state is about a thousandth of Adam's. By default, as its Trainer configures it, the learning rate is used as given; it may be scaled by the
 /// size of each parameter, or be derived from the step.
 /// </summary>
-public sealed class Adafactor : ParameterOptimizer
+internal sealed class Adafactor : ParameterOptimizer
 {
     private const double LargestStep = 1e-2;
     private const double WarmupStep = 1e-6;
@@ -112,7 +112,7 @@ public sealed class Adafactor : ParameterOptimizer
 /// <param name="Epsilon2">Least size of a parameter by which its rate is scaled.</param>
 /// <param name="ClipThreshold">Largest root mean square of an update.</param>
 /// <param name="DecayRate">Power of the step by which the second moment's decay rate approaches 1.</param>
-public sealed record AdafactorSettings(double Epsilon1, double Epsilon2, double ClipThreshold, double DecayRate)
+internal sealed record AdafactorSettings(double Epsilon1, double Epsilon2, double ClipThreshold, double DecayRate)
 {
     /// <summary>Decay rate of a mean of the updates; null for none.</summary>
     public double? Beta1 { get; init; }

@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Optimizers;
 /// Adafactor (Shazeer and Stern, 2018) as torch.optim.Adafactor: the rate is at most 1 / sqrt(step) and scaled by the size of each parameter, and
 /// epsilon limits the second moment from below instead of being added to it.
 /// </summary>
-public sealed class AdafactorTorch : ParameterOptimizer
+internal sealed class AdafactorTorch : ParameterOptimizer
 {
     private readonly AdafactorSettings _settings;
     private readonly double _weightDecay;

@@ -119,4 +119,4 @@ internal sealed class AdamUpdate : IDisposable
 /// <param name="Beta2">Decay rate of the second moment (mean of squared gradients).</param>
 /// <param name="Epsilon">Added to the denominator for numerical stability.</param>
 /// <param name="WeightDecay">Weight decay; multiplied by the learning rate.</param>
-public sealed record AdamSettings(double Beta1, double Beta2, double Epsilon, double WeightDecay);
+internal sealed record AdamSettings(double Beta1, double Beta2, double Epsilon, double WeightDecay);

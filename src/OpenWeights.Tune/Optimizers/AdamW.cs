@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Optimizers;
 /// Adam with decoupled weight decay (Loshchilov and Hutter, 2019), in PyTorch's order of operations. Moments are float32 for every parameter
 /// dtype, or 8-bit codes (<see cref="OptimizerMemory.CodedFrom"/>, bitsandbytes' AdamW8bit).
 /// </summary>
-public sealed class AdamW : ParameterOptimizer
+internal sealed class AdamW : ParameterOptimizer
 {
     private readonly AdamUpdate _update;
     private readonly double _weightDecay;

@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Optimizers;
 /// (APOLLO-Mini, rank 1), by the ratio of Adam's update to the gradient, both after a projection to a low rank. The norm of the scaled gradient
 /// grows by at most 1 % per step (Chen et al., 2024). Other parameters are updated with AdamW.
 /// </summary>
-public sealed class ApolloAdamW : ParameterOptimizer
+internal sealed class ApolloAdamW : ParameterOptimizer
 {
     private const string NormName = "scaled_grad";
     private static readonly Scalar s_least = 1e-8;

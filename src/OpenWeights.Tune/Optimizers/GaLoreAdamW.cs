@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Optimizers;
 /// GaLore (Zhao et al., 2024; galore-torch's AdamW): the gradient of a hidden layer's matrix is projected to a low rank by its singular vectors,
 /// where Adam's moments are kept, and the update is projected back. Other parameters are updated with AdamW.
 /// </summary>
-public sealed class GaLoreAdamW : ParameterOptimizer
+internal sealed class GaLoreAdamW : ParameterOptimizer
 {
     private readonly GradientProjector _projector;
     private readonly AdamUpdate _adam;

@@ -143,7 +143,7 @@ internal sealed class GradientProjector
 /// <param name="Gap">Steps after which the projection is made again.</param>
 /// <param name="Scale">Factor of the update: of the projected one in GaLore, the square of the factor in APOLLO.</param>
 /// <param name="Type">Side of the projection: std (the smaller side), reverse_std, left, right or full (both sides).</param>
-public sealed record ProjectionSettings(int Rank, long Gap, double Scale, string Type)
+internal sealed record ProjectionSettings(int Rank, long Gap, double Scale, string Type)
 {
     /// <summary>Seed of a parameter's random projection, by its index; null for singular vectors of the gradient.</summary>
     public Func<int, long>? Seeds { get; init; }

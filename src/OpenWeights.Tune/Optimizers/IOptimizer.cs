@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Optimizers;
 
 /// <summary>Updates parameters from their gradients. State is kept only for trained parameters.</summary>
-public interface IOptimizer : IDisposable
+internal interface IOptimizer : IDisposable
 {
     /// <summary>Number of steps taken.</summary>
     long StepCount { get; set; }
@@ -37,7 +37,7 @@ public interface IOptimizer : IDisposable
 }
 
 /// <summary>How parameters in lower precision than float32 accumulate updates smaller than their last bit.</summary>
-public enum LowPrecision
+internal enum LowPrecision
 {
     /// <summary>A float32 copy accumulates them, 4 more bytes per parameter; on the CPU only its lower half, 2 more bytes.</summary>
     MasterWeights,
@@ -50,7 +50,7 @@ public enum LowPrecision
 /// <param name="LowPrecision">How parameters in lower precision than float32 are updated.</param>
 /// <param name="OnCpu">Whether state and master copies stay in CPU memory and steps are computed there (ZeRO-Offload; Ren et al.,
 /// 2021).</param>
-public readonly record struct OptimizerMemory(LowPrecision LowPrecision, bool OnCpu)
+internal readonly record struct OptimizerMemory(LowPrecision LowPrecision, bool OnCpu)
 {
     /// <summary>
     /// Parameters of at least this many elements have 8-bit state: a code of the dynamic data type per element and a float32 scale per block of

@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Optimizers;
 /// <summary>
 /// Lion (Chen et al., 2023, algorithm 2): the update is the sign of an interpolation of momentum and gradient, with decoupled weight decay.
 /// </summary>
-public sealed class Lion : ParameterOptimizer
+internal sealed class Lion : ParameterOptimizer
 {
     private readonly double _weightDecay;
     private readonly double _beta1;

@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Optimizers;
 /// LoRA-FA (Zhang et al., 2023; PEFT's LoraFAOptimizer): A is frozen, and B's gradient is multiplied by (A Aᵀ)⁻¹ / s² before AdamW, so that s B A
 /// approximates a step on the weight itself. Other parameters are updated with AdamW.
 /// </summary>
-public sealed class LoraFa : ParameterOptimizer
+internal sealed class LoraFa : ParameterOptimizer
 {
     // Added to the diagonal before the inversion, as in PEFT.
     private const double Damping = 1e-8;

@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Optimizers;
 /// Muon (Jordan et al., 2024; torch.optim.Muon): the momentum of a hidden layer's matrix is replaced by the nearest orthogonal matrix, by some
 /// Newton-Schulz iterations in bfloat16. Other parameters are updated with AdamW.
 /// </summary>
-public sealed class Muon : ParameterOptimizer
+internal sealed class Muon : ParameterOptimizer
 {
     private readonly MuonSettings _settings;
     private readonly AdamUpdate _adam;
@@ -86,4 +86,4 @@ public sealed class Muon : ParameterOptimizer
 /// <param name="MatchesAdamW">Whether the rate is adjusted to the size of AdamW's updates, 0.2 sqrt(max(rows, columns)) (Liu et al., 2025);
 /// otherwise by sqrt(max(1, rows / columns)).</param>
 /// <param name="AdamRateFactor">Factor of the learning rate of the parameters that AdamW updates.</param>
-public sealed record MuonSettings(double Momentum, bool Nesterov, IReadOnlyList<double> Coefficients, int Iterations, double Epsilon, bool MatchesAdamW, double AdamRateFactor);
+internal sealed record MuonSettings(double Momentum, bool Nesterov, IReadOnlyList<double> Coefficients, int Iterations, double Epsilon, bool MatchesAdamW, double AdamRateFactor);

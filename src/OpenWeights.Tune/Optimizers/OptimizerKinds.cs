@@ -3,7 +3,7 @@ using OpenWeights.Tune.Configuration;
 namespace OpenWeights.Tune.Optimizers;
 
 /// <summary>The optimizers by config name. To add one, add its file and a line here.</summary>
-public static class OptimizerKinds
+internal static class OptimizerKinds
 {
     private delegate IOptimizer Maker(IReadOnlyList<TrainedParameter> parameters, TrainingSection settings, OptimizerMemory memory);
 

@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Optimizers;
 /// Base class of the optimizers, which step in float32, one parameter at a time. A lower-precision parameter has a float32 master copy or,
 /// if it is bfloat16 on the CPU, the lower bits of one; alternatively it is rounded stochastically.
 /// </summary>
-public abstract class ParameterOptimizer : IOptimizer
+internal abstract class ParameterOptimizer : IOptimizer
 {
     private readonly List<ParameterSlot> _slots;
     private readonly List<IDisposable> _kept = [];

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Optimizers;
 
 /// <summary>A trained parameter with its optimizer state.</summary>
-public sealed class ParameterSlot : IDisposable
+internal sealed class ParameterSlot : IDisposable
 {
     // bitsandbytes does not page the state of smaller parameters either.
     private const long LeastPaged = 100_000;

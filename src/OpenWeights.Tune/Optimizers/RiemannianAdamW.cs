@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Optimizers;
 /// Riemannian preconditioned LoRA (Zhang and Pilanci, 2024; PEFT's create_riemannian_optimizer): the gradients of A and B are multiplied by
 /// (Bᵀ B + reg I)⁻¹ and (A Aᵀ + reg I)⁻¹ before AdamW. Other parameters are updated with AdamW.
 /// </summary>
-public sealed class RiemannianAdamW : ParameterOptimizer
+internal sealed class RiemannianAdamW : ParameterOptimizer
 {
     private readonly AdamUpdate _adam;
     private readonly double _damping;

@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Optimizers;
 /// holds z, which takes the steps; evaluated and saved is the weighted average of z, x = y + (z - y) (1 - 1 / beta1). The rate rises over its
 /// own warmup and then stays.
 /// </summary>
-public sealed class ScheduleFreeAdamW : ParameterOptimizer, IAveragedWeights
+internal sealed class ScheduleFreeAdamW : ParameterOptimizer, IAveragedWeights
 {
     private readonly AdamSettings _settings;
     private readonly ScheduleFreeSettings _own;
@@ -123,4 +123,4 @@ public sealed class ScheduleFreeAdamW : ParameterOptimizer, IAveragedWeights
 /// <param name="WarmupSteps">Steps over which the rate rises; the first step already has a part of it.</param>
 /// <param name="Power">Power of the step in the average's weights, r.</param>
 /// <param name="RatePower">Power of the rate in the average's weights, weight_lr_power.</param>
-public sealed record ScheduleFreeSettings(long WarmupSteps, double Power, double RatePower);
+internal sealed record ScheduleFreeSettings(long WarmupSteps, double Power, double RatePower);

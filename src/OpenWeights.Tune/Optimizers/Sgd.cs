@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Optimizers;
 /// <summary>
 /// Stochastic gradient descent with momentum, as torch.optim.SGD: weight decay is added to the gradient (L2 regularization).
 /// </summary>
-public sealed class Sgd : ParameterOptimizer
+internal sealed class Sgd : ParameterOptimizer
 {
     private readonly double _momentum;
     private readonly Scalar _keep;

@@ -3,7 +3,7 @@ namespace OpenWeights.Tune.Optimizers;
 /// <summary>A state tensor that an optimizer keeps for a parameter, float32.</summary>
 /// <param name="Name">Its name in checkpoints, after the parameter's.</param>
 /// <param name="Shape">Its shape.</param>
-public readonly record struct StateShape(string Name, long[] Shape)
+internal readonly record struct StateShape(string Name, long[] Shape)
 {
     /// <summary>Whether its values are never negative, so that an 8-bit code needs no sign.</summary>
     public bool IsSquare { get; init; }

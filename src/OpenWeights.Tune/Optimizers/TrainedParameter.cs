@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Optimizers;
 /// <param name="Parameter">The parameter.</param>
 /// <param name="Decays">Whether weight decay applies to it.</param>
 /// <param name="RateFactor">Factor of its learning rate (LoRA+, training.rates).</param>
-public sealed record TrainedParameter(string Name, Parameter Parameter, bool Decays, double RateFactor = 1)
+internal sealed record TrainedParameter(string Name, Parameter Parameter, bool Decays, double RateFactor = 1)
 {
     /// <summary>
     /// Whether it is a matrix of a hidden layer, or a stack of such matrices [experts, rows, columns], rather than a vector, an embedding or an
@@ -27,4 +27,4 @@ public sealed record TrainedParameter(string Name, Parameter Parameter, bool Dec
 /// <param name="IsUp">Whether the matrix is B, [out, rank]; otherwise A, [rank, in].</param>
 /// <param name="Scale">Scaling factor s.</param>
 /// <param name="IsEmbedding">Whether the update is of an embedding.</param>
-public sealed record LowRankPair(Parameter Other, bool IsUp, double Scale, bool IsEmbedding = false);
+internal sealed record LowRankPair(Parameter Other, bool IsUp, double Scale, bool IsEmbedding = false);

@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Optimizers;
 /// Exponential moving average of the trained weights, float32, from their initial values on: after each step average = decay x average +
 /// (1 - decay) x weights, of the exact values that the optimizer updates.
 /// </summary>
-public sealed class WeightAverage : IAveragedWeights, IDisposable
+internal sealed class WeightAverage : IAveragedWeights, IDisposable
 {
     private readonly IReadOnlyList<TrainedParameter> _parameters;
     private readonly IOptimizer _optimizer;

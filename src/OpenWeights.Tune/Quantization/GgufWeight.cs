@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Quantization;
 
 /// <summary>A weight as a GGUF file holds it, in blocks of few bits; on a CPU.</summary>
-public sealed class GgufWeight : QuantizedWeight
+internal sealed class GgufWeight : QuantizedWeight
 {
     private readonly Tensor _blocks;
     private readonly MatrixRows _rows;

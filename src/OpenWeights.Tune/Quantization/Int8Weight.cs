@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Quantization;
 
 /// <summary>A weight in 8 bits: integers from -127 to 127 with one scale per output row (absolute maximum of the row / 127).</summary>
-public sealed class Int8Weight : QuantizedWeight
+internal sealed class Int8Weight : QuantizedWeight
 {
     // Number of weights quantized at once.
     private const long PartElements = 1 << 22;

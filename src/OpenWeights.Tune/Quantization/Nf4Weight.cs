@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Quantization;
 /// A weight in NF4 (QLoRA; Dettmers et al., 2023): row-major weights, two codes per byte, and one scale (the absolute maximum) per block. With
 /// double quantization the scales, minus their mean, are stored in the 8-bit dynamic data type in blocks of 256.
 /// </summary>
-public sealed class Nf4Weight : QuantizedWeight
+internal sealed class Nf4Weight : QuantizedWeight
 {
     /// <summary>Number of scales that share a scale of their own.</summary>
     internal const int ScaleBlock = 256;

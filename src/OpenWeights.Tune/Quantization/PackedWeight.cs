@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Quantization;
 
 /// <summary>A weight as a quantised checkpoint holds it.</summary>
-public sealed class PackedWeight : QuantizedWeight
+internal sealed class PackedWeight : QuantizedWeight
 {
     private readonly PackedCodes _packed;
 

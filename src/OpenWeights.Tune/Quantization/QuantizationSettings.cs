@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Quantization;
 /// <param name="Kind">Quantization type.</param>
 /// <param name="BlockSize">NF4: number of weights per scale.</param>
 /// <param name="DoubleQuantization">NF4: whether the scales are quantized as well.</param>
-public sealed record QuantizationSettings(QuantizationKind Kind, int BlockSize = 64, bool DoubleQuantization = true)
+internal sealed record QuantizationSettings(QuantizationKind Kind, int BlockSize = 64, bool DoubleQuantization = true)
 {
     /// <summary>The settings for a name, with bitsandbytes' defaults.</summary>
     /// <param name="name">nf4 or int8; none or null for no quantization.</param>
@@ -26,7 +26,7 @@ public sealed record QuantizationSettings(QuantizationKind Kind, int BlockSize =
 }
 
 /// <summary>Quantization types.</summary>
-public enum QuantizationKind
+internal enum QuantizationKind
 {
     /// <summary>4 bits per weight, with levels from the quantiles of a normal distribution (Dettmers et al., 2023).</summary>
     Nf4,

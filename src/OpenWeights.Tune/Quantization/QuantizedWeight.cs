@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Quantization;
 
 /// <summary>A frozen, quantized weight of a linear layer. It is dequantized only a few rows at a time, during computation.</summary>
-public abstract class QuantizedWeight : IDisposable
+internal abstract class QuantizedWeight : IDisposable
 {
     // Number of values dequantized at once: 16 MiB as float32.
     private const long PartElements = 1 << 22;

@@ -3,7 +3,7 @@ using OpenWeights.Tune.Extensions;
 namespace OpenWeights.Tune.Rewards;
 
 /// <summary>A model that gives prompts with their answers a number.</summary>
-public interface IRewardModel : IDisposable
+internal interface IRewardModel : IDisposable
 {
     /// <summary>The reward of each answer, in order.</summary>
     /// <param name="answers">The answers.</param>

@@ -4,7 +4,7 @@ using OpenWeights.Tune.Extensions;
 namespace OpenWeights.Tune.Rewards;
 
 /// <summary>The kinds of rewards by config name. To add one, add its file, a line here, and its name to <see cref="RewardSection.Type"/>.</summary>
-public static class RewardKinds
+internal static class RewardKinds
 {
     private static readonly Dictionary<string, Func<RewardSection, Func<RewardSection, IRewardModel>?, IReward>> s_kinds = new()
     {

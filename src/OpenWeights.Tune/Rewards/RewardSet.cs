@@ -4,7 +4,7 @@ using OpenWeights.Tune.Extensions;
 namespace OpenWeights.Tune.Rewards;
 
 /// <summary>The rewards of a run.</summary>
-public sealed class RewardSet : IDisposable
+internal sealed class RewardSet : IDisposable
 {
     private readonly IReadOnlyList<(string Name, IReward Reward)> _rewards;
 

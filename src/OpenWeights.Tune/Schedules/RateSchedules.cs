@@ -4,7 +4,7 @@ using OpenWeights.Tune.Extensions;
 namespace OpenWeights.Tune.Schedules;
 
 /// <summary>The schedules by config name. To add one, add its class and a line here.</summary>
-public static class RateSchedules
+internal static class RateSchedules
 {
     private static readonly IRateSchedule[] s_schedules =
     [

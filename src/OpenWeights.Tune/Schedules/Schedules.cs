@@ -3,7 +3,7 @@ using OpenWeights.Tune.Extensions;
 namespace OpenWeights.Tune.Schedules;
 
 /// <summary>Constant learning rate.</summary>
-public sealed class ConstantSchedule : IRateSchedule
+internal sealed class ConstantSchedule : IRateSchedule
 {
     /// <inheritdoc/>
     public string Name => "constant";
@@ -13,7 +13,7 @@ public sealed class ConstantSchedule : IRateSchedule
 }
 
 /// <summary>Linear decay to the minimum.</summary>
-public sealed class LinearSchedule : IRateSchedule
+internal sealed class LinearSchedule : IRateSchedule
 {
     /// <inheritdoc/>
     public string Name => "linear";
@@ -30,7 +30,7 @@ public sealed class LinearSchedule : IRateSchedule
 /// Cosine decay to the minimum, in half a wave or another number of waves (transformers' cosine and cosine_with_min_lr); with several cycles
 /// as <see cref="RestartSchedule"/>.
 /// </summary>
-public sealed class CosineSchedule : IRateSchedule
+internal sealed class CosineSchedule : IRateSchedule
 {
     /// <inheritdoc/>
     public string Name => "cosine";
@@ -44,7 +44,7 @@ public sealed class CosineSchedule : IRateSchedule
 }
 
 /// <summary>Cosine decay to the minimum in cycles, with a warm restart at the start of each (Loshchilov and Hutter, 2017).</summary>
-public sealed class RestartSchedule : IRateSchedule
+internal sealed class RestartSchedule : IRateSchedule
 {
     /// <inheritdoc/>
     public string Name => "cosine_with_restarts";
@@ -60,7 +60,7 @@ public sealed class RestartSchedule : IRateSchedule
 }
 
 /// <summary>Cosine decay to the minimum whose warmup begins above 0 (transformers' cosine_warmup_with_min_lr).</summary>
-public sealed class RaisedCosineSchedule : IRateSchedule
+internal sealed class RaisedCosineSchedule : IRateSchedule
 {
     /// <inheritdoc/>
     public string Name => "cosine_warmup_with_min_lr";
@@ -83,7 +83,7 @@ public sealed class RaisedCosineSchedule : IRateSchedule
 }
 
 /// <summary>Polynomial decay to the minimum (transformers' polynomial decay).</summary>
-public sealed class PolynomialSchedule : IRateSchedule
+internal sealed class PolynomialSchedule : IRateSchedule
 {
     /// <inheritdoc/>
     public string Name => "polynomial";
@@ -100,7 +100,7 @@ public sealed class PolynomialSchedule : IRateSchedule
 /// Inverse square root decay, 1 at the end of warmup (Vaswani et al., 2017; transformers' inverse_sqrt, with a time scale of 10,000 steps
 /// if there is no warmup and none is given).
 /// </summary>
-public sealed class InverseSquareRootSchedule : IRateSchedule
+internal sealed class InverseSquareRootSchedule : IRateSchedule
 {
     /// <inheritdoc/>
     public string Name => "inverse_sqrt";
@@ -118,7 +118,7 @@ public sealed class InverseSquareRootSchedule : IRateSchedule
 /// Warmup from the minimum, constant rate, and decay to the minimum (Hu et al., 2024; transformers' warmup_stable_decay): both in the shape of a
 /// line, half a cosine wave or a square root.
 /// </summary>
-public sealed class StableDecaySchedule : IRateSchedule
+internal sealed class StableDecaySchedule : IRateSchedule
 {
     /// <inheritdoc/>
     public string Name => "warmup_stable_decay";

@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Torch;
 /// </summary>
 /// <param name="Limit">The most restrictive limit, in bytes.</param>
 /// <param name="Free">Memory still available under it; file caches, which the system can reclaim, count as available.</param>
-public sealed record CgroupMemory(long Limit, long Free)
+internal sealed record CgroupMemory(long Limit, long Free)
 {
     private const string Mount = "/sys/fs/cgroup";
     private const string Membership = "/proc/self/cgroup";

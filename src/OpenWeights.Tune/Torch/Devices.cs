@@ -7,7 +7,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Torch;
 
 /// <summary>Parses names of devices and dtypes in configs and on the command line.</summary>
-public static partial class Devices
+internal static partial class Devices
 {
     // GPUs support bfloat16 from compute capability 8.0.
     private const int AmpereMajor = 8;

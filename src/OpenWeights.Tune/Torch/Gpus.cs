@@ -67,7 +67,7 @@ internal static unsafe class CudaDriver
 }
 
 /// <summary>Describes this machine's GPUs.</summary>
-public static class Gpus
+internal static class Gpus
 {
     private const double Gibibyte = 1L << 30;
 

@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Torch;
 
 /// <summary>Supplier of TorchSharp's API, with information that the API does not provide.</summary>
-public interface ITorchSupplier
+internal interface ITorchSupplier
 {
     /// <summary>Name: system, or the package.</summary>
     string Name { get; }

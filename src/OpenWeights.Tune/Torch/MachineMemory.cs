@@ -3,7 +3,7 @@ using System.Globalization;
 namespace OpenWeights.Tune.Torch;
 
 /// <summary>Memory of this machine.</summary>
-public static class MachineMemory
+internal static class MachineMemory
 {
     /// <summary>Available memory without swapping, in bytes; null if unknown.</summary>
     public static long? Free

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Torch;
 
 /// <summary>Measures the speed of matrix multiplication, to which the speed of a training step is compared.</summary>
-public static class MatrixRate
+internal static class MatrixRate
 {
     private const int OnCpu = 1024;
     private const int LargestOnGpu = 8192;

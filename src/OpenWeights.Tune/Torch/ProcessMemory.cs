@@ -4,7 +4,7 @@ using System.Globalization;
 namespace OpenWeights.Tune.Torch;
 
 /// <summary>Memory of this process.</summary>
-public static class ProcessMemory
+internal static class ProcessMemory
 {
     /// <summary>Peak physical memory of the process, in bytes.</summary>
     public static long Peak

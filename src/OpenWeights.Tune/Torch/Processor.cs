@@ -4,7 +4,7 @@ using System.Runtime.Intrinsics.X86;
 namespace OpenWeights.Tune.Torch;
 
 /// <summary>Processor features that matter for matrix products.</summary>
-public static class Processor
+internal static class Processor
 {
     /// <summary>Instruction sets for bfloat16 products, the widest first: AMX, AVX512_BF16, or Arm's BF16; empty for none.</summary>
     public static IReadOnlyList<string> BFloat16Instructions { get; } = FindBFloat16();

@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Torch;
 
 /// <summary>Reads and writes tensors in safetensors files.</summary>
-public static class TensorFiles
+internal static class TensorFiles
 {
     // A span is limited to 2 GiB, so a large tensor is handled in parts of this many elements.
     private const long PartElements = 1 << 27;

@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Torch;
 /// <param name="OneDnn">Version of oneDNN, which computes bfloat16 matrix products; null for none.</param>
 /// <param name="OpenMp">Version and file of OpenMP; null for none.</param>
 /// <param name="Capability">Instruction set of libtorch's own kernels on this processor, such as AVX512; null if unknown.</param>
-public sealed partial record TorchParts(string? Blas, string? OneDnn, string? OpenMp, string? Capability)
+internal sealed partial record TorchParts(string? Blas, string? OneDnn, string? OpenMp, string? Capability)
 {
     /// <summary>The libraries used by the torch of this process; loads it.</summary>
     public static TorchParts Current()

@@ -4,7 +4,7 @@ using TorchSharp;
 namespace OpenWeights.Tune.Torch;
 
 /// <summary>The supplier of TorchSharp's API that this program was built with.</summary>
-public static class TorchSupplier
+internal static class TorchSupplier
 {
     private static readonly Lock s_gate = new();
     private static volatile bool s_isProven;

@@ -9,7 +9,7 @@ using OpenWeights.Tune.Optimizers;
 namespace OpenWeights.Tune.Training;
 
 /// <summary>Trains an adapter on a frozen base model.</summary>
-public sealed class AdapterTraining : ITrainedModel
+internal sealed class AdapterTraining : ITrainedModel
 {
     private readonly LoadedModel _base;
     private readonly PeftAdapter _adapter;
@@ -104,4 +104,4 @@ public sealed class AdapterTraining : ITrainedModel
 /// <summary>How an adapter is trained.</summary>
 /// <param name="FreezesA">Whether the matrices A of low-rank updates are not trained (LoRA-FA).</param>
 /// <param name="Rates">Factors of the learning rate by name pattern; null for none.</param>
-public readonly record struct AdapterTrainingOptions(bool FreezesA, IReadOnlyDictionary<string, double>? Rates);
+internal readonly record struct AdapterTrainingOptions(bool FreezesA, IReadOnlyDictionary<string, double>? Rates);

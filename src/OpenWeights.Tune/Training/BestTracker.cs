@@ -2,7 +2,7 @@ namespace OpenWeights.Tune.Training;
 
 /// <summary>Tracks the best eval loss.</summary>
 /// <param name="minGain">Minimum decrease that counts as an improvement.</param>
-public sealed class BestTracker(double minGain)
+internal sealed class BestTracker(double minGain)
 {
     /// <summary>The lowest eval loss so far, or null.</summary>
     public double? Loss { get; private set; }

@@ -10,7 +10,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Training;
 
 /// <summary>Trains the weights of a model, all or some of them.</summary>
-public sealed class FullTraining : ITrainedModel
+internal sealed class FullTraining : ITrainedModel
 {
     private readonly LoadedModel _loaded;
 

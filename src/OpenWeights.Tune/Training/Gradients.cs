@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Training;
 
 /// <summary>Operations on all gradients together.</summary>
-public static class Gradients
+internal static class Gradients
 {
     /// <summary>Global 2-norm of the gradients.</summary>
     /// <param name="parameters">The trained parameters.</param>

@@ -4,7 +4,7 @@ using OpenWeights.Tune.Optimizers;
 namespace OpenWeights.Tune.Training;
 
 /// <summary>A model with its trained parameters: an adapter, or the model's own weights.</summary>
-public interface ITrainedModel : IDisposable
+internal interface ITrainedModel : IDisposable
 {
     /// <summary>The model, with its adapter.</summary>
     CausalLanguageModel Model { get; }

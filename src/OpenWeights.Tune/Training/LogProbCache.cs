@@ -138,4 +138,4 @@ internal sealed class LogProbCache
 /// <param name="Targets">Number of tokens.</param>
 /// <param name="Bytes">Size of the file.</param>
 /// <param name="IsThere">Whether the file is there already.</param>
-public sealed record LogProbPlan(string Path, bool OfTeacher, int Rows, long Targets, long Bytes, bool IsThere);
+internal sealed record LogProbPlan(string Path, bool OfTeacher, int Rows, long Targets, long Bytes, bool IsThere);

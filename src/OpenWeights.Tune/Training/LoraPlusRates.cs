@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Training;
 /// <param name="Ratio">Ratio of B's learning rate to A's.</param>
 /// <param name="EmbeddingRate">Learning rate of adapted embeddings.</param>
 /// <param name="LearningRate">Learning rate of A.</param>
-public sealed record LoraPlusRates(double Ratio, double EmbeddingRate, double LearningRate)
+internal sealed record LoraPlusRates(double Ratio, double EmbeddingRate, double LearningRate)
 {
     /// <summary>Factor of a parameter's learning rate.</summary>
     /// <param name="part">The part of the adapter that it belongs to.</param>

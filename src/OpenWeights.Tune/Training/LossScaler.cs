@@ -5,7 +5,7 @@ namespace OpenWeights.Tune.Training;
 /// backward and the gradients divided by it before the step. If gradients overflow, the step is skipped and the scale halved; after many
 /// steps without overflow it is doubled.
 /// </summary>
-public sealed class LossScaler
+internal sealed class LossScaler
 {
     private const double First = 65_536;
     private const double Least = 1;

@@ -15,7 +15,7 @@ namespace OpenWeights.Tune.Training;
 /// <param name="Activations">Activations stored for the backward pass of one micro-batch (an approximation).</param>
 /// <param name="Program">The program with torch, before anything is loaded.</param>
 /// <param name="Overlap">Gradients that are allocated only while activations are freed, and so do not add to the peak.</param>
-public sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, long Optimizer, long Activations, long Program, long Overlap)
+internal sealed record MemoryEstimate(long Weights, long Adapter, long Gradients, long Optimizer, long Activations, long Program, long Overlap)
 {
     // .NET, libtorch and BLAS with their buffers and compiled code, measured after some steps (docs/performance.md); and what the pool of tensors may hold
     // beyond its peak.

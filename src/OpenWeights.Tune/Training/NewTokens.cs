@@ -7,7 +7,7 @@ using OpenWeights.Tune.Models.Weights;
 namespace OpenWeights.Tune.Training;
 
 /// <summary>Tokens that a run adds to its model (model.new_tokens).</summary>
-public static class NewTokens
+internal static class NewTokens
 {
     private const string Embedding = "embed_tokens";
     private const string Head = "lm_head";

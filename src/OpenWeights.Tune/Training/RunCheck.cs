@@ -16,7 +16,7 @@ namespace OpenWeights.Tune.Training;
 /// Checks everything that would stop a run before its first step, except the rows, and reports each problem at its place in the config. Of
 /// the model only config.json and the headers or index of the weight files are read.
 /// </summary>
-public static class RunCheck
+internal static class RunCheck
 {
     /// <summary>
     /// All problems: invalid settings, and settings that do not match the files and the model that the config names.

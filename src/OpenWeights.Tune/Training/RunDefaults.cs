@@ -6,7 +6,7 @@ using OpenWeights.Tune.Schedules;
 namespace OpenWeights.Tune.Training;
 
 /// <summary>Defaults that depend on the amount of data: a run over few rows should still have enough steps.</summary>
-public static class RunDefaults
+internal static class RunDefaults
 {
     /// <summary>Recommended minimum number of steps.</summary>
     public const long FewSteps = 24;

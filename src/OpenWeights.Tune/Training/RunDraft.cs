@@ -19,7 +19,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Training;
 
 /// <summary>A run before its weights are loaded: its complete settings, its rows, and its estimated memory.</summary>
-public sealed class RunDraft
+internal sealed class RunDraft
 {
     private RunDraft(RunConfig config, string modelPath, ModelFolder folder, RowTokenizer tokenizer, RunData data, RunMemory memory, IReadOnlyCollection<string> said, RunOptions options)
     {

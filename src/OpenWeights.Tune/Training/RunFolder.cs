@@ -5,7 +5,7 @@ using OpenWeights.Tune.Training.Checkpoints;
 namespace OpenWeights.Tune.Training;
 
 /// <summary>The folder of a run: paths of its files, and a lock so that only one run writes to it.</summary>
-public sealed class RunFolder : IDisposable
+internal sealed class RunFolder : IDisposable
 {
     private const string ReportName = "report.html";
     private static readonly string[] s_results = ["adapter", "model"];

@@ -29,10 +29,10 @@ public sealed record RunPlan
     public required string Device { get; init; }
 
     /// <summary>Report on the training data.</summary>
-    public required DataReport Train { get; init; }
+    internal DataReport Train { get; init; } = null!;
 
     /// <summary>Report on the eval data, or null.</summary>
-    public required DataReport? Eval { get; init; }
+    internal DataReport? Eval { get; init; }
 
     /// <summary>Fraction of padding in the batches of the first epoch.</summary>
     public required double Padding { get; init; }
@@ -47,19 +47,19 @@ public sealed record RunPlan
     public required long StepsDone { get; init; }
 
     /// <summary>Estimated memory.</summary>
-    public required MemoryEstimate Memory { get; init; }
+    internal MemoryEstimate Memory { get; init; } = null!;
 
     /// <summary>What the adapter's start costs before the first step; null for nothing worth a word.</summary>
-    public StartCost? Start { get; init; }
+    internal StartCost? Start { get; init; }
 
     /// <summary>Log-probabilities of the reference or teacher that are computed once and kept; null for none.</summary>
-    public LogProbPlan? LogProbs { get; init; }
+    internal LogProbPlan? LogProbs { get; init; }
 
     /// <summary>The part of the estimate that is in the compared memory.</summary>
     public long MemoryNeeded { get; init; }
 
     /// <summary>Available memory; null if unknown.</summary>
-    public AvailableMemory? Room { get; init; }
+    internal AvailableMemory? Room { get; init; }
 
     /// <summary>Number of ranks that compute the run.</summary>
     public int Ranks { get; init; } = 1;

@@ -55,7 +55,7 @@ public sealed record RunResult(string Folder, long Step, long LastStep)
 /// <param name="PeakBytes">Peak memory: of the process on a CPU, or of the GPU.</param>
 /// <param name="SecondsPerStep">Seconds per step, for rows of average length.</param>
 /// <param name="RunSeconds">Seconds of all steps, without evaluations and checkpoints.</param>
-public sealed record RunMeasurement(long PeakBytes, double SecondsPerStep, double RunSeconds);
+internal sealed record RunMeasurement(long PeakBytes, double SecondsPerStep, double RunSeconds);
 
 /// <summary>Options for preparing a run.</summary>
 /// <param name="Resume">Whether the run continues from the latest complete checkpoint in its folder; settings omitted in the config are then those it

@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Training;
 
 /// <summary>Detects loss spikes.</summary>
-public sealed class SpikeDetector
+internal sealed class SpikeDetector
 {
     private const int Window = 50;
     private const int Least = 10;

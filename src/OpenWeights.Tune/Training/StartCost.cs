@@ -8,7 +8,7 @@ using OpenWeights.Tune.Models;
 namespace OpenWeights.Tune.Training;
 
 /// <summary>What the start of a LoRA adapter costs before the first step (init_lora_weights).</summary>
-public sealed record StartCost
+internal sealed record StartCost
 {
     // A decomposition takes about this many operations per element and singular value, and a core this many a second.
     private const double DecompositionWork = 20;

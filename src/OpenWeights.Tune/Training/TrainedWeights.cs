@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Training;
 /// as well.</param>
 /// <param name="NormsAndBiasesOnly">Whether only one-dimensional weights are trained: norms and biases (BitFit; Ben Zaken et al.,
 /// 2022).</param>
-public sealed record TrainedWeights(DecoderNames Names, int FirstLayer, bool NormsAndBiasesOnly)
+internal sealed record TrainedWeights(DecoderNames Names, int FirstLayer, bool NormsAndBiasesOnly)
 {
     /// <summary>Whether a weight is trained.</summary>
     /// <param name="name">Its name, such as model.layers.3.mlp.up_proj.weight.</param>

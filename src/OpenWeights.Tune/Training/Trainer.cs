@@ -16,7 +16,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Training;
 
 /// <summary>Runs training steps: forward, backward, gradient clipping, optimizer step. It does not access files.</summary>
-public sealed class Trainer : IDisposable
+internal sealed class Trainer : IDisposable
 {
     private readonly ITrainedModel _trained;
     private readonly IObjective _objective;

@@ -5,7 +5,7 @@ using System.Text.Json.Serialization;
 namespace OpenWeights.Tune.Training;
 
 /// <summary>State of a run besides weights and optimizer tensors: state.json of a checkpoint.</summary>
-public sealed record TrainerState
+internal sealed record TrainerState
 {
     /// <summary>Number of completed steps, including skipped ones.</summary>
     [JsonPropertyName("step")]

@@ -38,7 +38,7 @@ public sealed class TrainingRun : IDisposable
     /// <param name="draft">The run.</param>
     /// <param name="trained">The model with its trained parameters; the run takes ownership.</param>
     /// <param name="listener">Receives the run's events.</param>
-    public TrainingRun(RunDraft draft, ITrainedModel trained, IRunListener listener)
+    internal TrainingRun(RunDraft draft, ITrainedModel trained, IRunListener listener)
     {
         ArgumentNullException.ThrowIfNull(draft);
         ArgumentNullException.ThrowIfNull(trained);
@@ -79,7 +79,7 @@ public sealed class TrainingRun : IDisposable
     /// <param name="listener">Receives the run's events.</param>
     /// <exception cref="InvalidDataException">The model is invalid.</exception>
     /// <exception cref="IOException">A file is missing or cannot be read.</exception>
-    public static TrainingRun Prepare(RunDraft draft, IRunListener listener)
+    internal static TrainingRun Prepare(RunDraft draft, IRunListener listener)
     {
         ArgumentNullException.ThrowIfNull(draft);
         return Prepare(draft, listener, () => draft.LoadModel(listener));
@@ -103,7 +103,7 @@ public sealed class TrainingRun : IDisposable
     }
 
     /// <summary>The model, with its adapter.</summary>
-    public CausalLanguageModel Model => _trained.Model;
+    internal CausalLanguageModel Model => _trained.Model;
 
     /// <summary>Whether the run was stopped before its end.</summary>
     public bool IsStopped { get; private set; }
@@ -119,7 +119,7 @@ public sealed class TrainingRun : IDisposable
 
     /// <summary>Runs the longest batch and an optimizer step, and measures time and memory. The weights do not change; the run cannot be trained afterwards.</summary>
     /// <exception cref="System.Runtime.InteropServices.ExternalException">It does not fit into memory.</exception>
-    public RunMeasurement Measure()
+    internal RunMeasurement Measure()
     {
         // A first run takes longer; a measurement that takes long is not repeated.
         var (rows, update) = _trainer.Measure();

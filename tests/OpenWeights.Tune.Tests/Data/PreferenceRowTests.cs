@@ -6,7 +6,7 @@ using OpenWeights.Tune.Data.Tokens;
 namespace OpenWeights.Tune.Tests.Data;
 
 /// <summary>What people preferred, in the shapes that data sets have it in.</summary>
-public sealed class PreferenceRowTests
+internal sealed class PreferenceRowTests
 {
     private const string Before = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n";
 

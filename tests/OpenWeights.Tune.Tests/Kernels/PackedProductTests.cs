@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Tests.Kernels;
 [TestFixture(true, true)]
 [TestFixture(false, true)]
 [TestFixture(false, false)]
-public sealed class PackedProductTests(bool wide, bool looksUp)
+internal sealed class PackedProductTests(bool wide, bool looksUp)
 {
     private VectorWidth? _width;
 

@@ -7,7 +7,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Tests.Layers;
 
 /// <summary>A feed-forward's gate beside autograd in float64.</summary>
-public sealed class GatedActivationTests
+internal sealed class GatedActivationTests
 {
     [Test]
     public void The_product_and_its_gradients_are_those_of_float64(

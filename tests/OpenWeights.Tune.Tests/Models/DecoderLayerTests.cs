@@ -13,7 +13,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Tests.Models;
 
 /// <summary>A decoder takes layers of any parts: another token mixer with a state of its own, one part alone, and both side by side.</summary>
-public sealed class DecoderLayerTests
+internal sealed class DecoderLayerTests
 {
     private const int Vocabulary = 32;
 

@@ -16,7 +16,7 @@ namespace OpenWeights.Tune.Tests.Models;
 
 /// <summary>Logits, losses and gradients against transformers in float32.</summary>
 [Category(TestDevice.Parity)]
-public sealed class ReferenceModelTests
+internal sealed class ReferenceModelTests
 {
     private static readonly IEnumerable<string> s_cases = Golden.Present(
         "llama", "llama_mha", "llama_tied", "llama_bias", "llama_head_dim", "llama_rope_llama3", "llama_rope_linear", "llama_rope_dynamic", "llama_rope_yarn",

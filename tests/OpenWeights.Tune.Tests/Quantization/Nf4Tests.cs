@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Tests.Quantization;
 
 /// <summary>NF4 and the code of its scales, against a recomputation in float64 that knows bitsandbytes' numbers on its own.</summary>
-public sealed class Nf4Tests
+internal sealed class Nf4Tests
 {
     // The numbers of the QLoRA paper's appendix E.
     private static readonly double[] s_levels =

@@ -11,7 +11,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of an AdaLoRA adapter, with PEFT's names.</summary>
 [AdapterType("adalora", OwnBiases = "lora_only")]
-public sealed record AdaloraConfig : AdapterConfig
+internal sealed record AdaloraConfig : AdapterConfig
 {
     /// <summary>init_r: rank at the start.</summary>
     [Setting("Rank of every module at the start.", Min = 1, Max = 65536)]

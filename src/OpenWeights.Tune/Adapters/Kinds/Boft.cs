@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of a BOFT adapter, with PEFT's names.</summary>
 [AdapterType("boft", OwnBiases = "boft_only")]
-public sealed record BoftConfig : AdapterConfig
+internal sealed record BoftConfig : AdapterConfig
 {
     /// <summary>boft_block_size: size of a block; 0 if boft_block_num says their number.</summary>
     [Setting("Size of a block, which divides the layer's inputs.", Min = 0)]

@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of a C3A adapter, with PEFT's names.</summary>
 [AdapterType("c3a", OwnBiases = "c3a_only")]
-public sealed record C3aConfig : AdapterConfig
+internal sealed record C3aConfig : AdapterConfig
 {
     /// <summary>block_size: size of a circulant block.</summary>
     [Setting("Size of a circulant block, which divides inputs and outputs; the smaller, the more trained parameters.", Min = 1)]

@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of a DeLoRA adapter, with PEFT's names.</summary>
 [AdapterType("delora", OwnBiases = "delora_only")]
-public sealed record DeloraConfig : AdapterConfig
+internal sealed record DeloraConfig : AdapterConfig
 {
     /// <summary>r: rank.</summary>
     [Setting("Rank.", Key = "r", Min = 1)]

@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of a FourierFT adapter, with PEFT's names.</summary>
 [AdapterType("fourierft", OwnBiases = "fourier_only")]
-public sealed record FourierftConfig : AdapterConfig
+internal sealed record FourierftConfig : AdapterConfig
 {
     /// <summary>n_frequency: number of trained frequencies of a layer.</summary>
     [Setting("Number of trained frequencies of a layer.", Min = 1)]

@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of a GraLoRA adapter, with PEFT's names.</summary>
 [AdapterType("gralora", OwnBiases = "gralora_only")]
-public sealed record GraloraConfig : AdapterConfig
+internal sealed record GraloraConfig : AdapterConfig
 {
     /// <summary>r: rank of all blocks of a row together.</summary>
     [Setting("Rank of all blocks of a row together, which gralora_k divides.", Key = "r", Min = 1)]

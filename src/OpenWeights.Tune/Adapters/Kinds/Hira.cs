@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of a HiRA adapter, with PEFT's names.</summary>
 [AdapterType("hira")]
-public sealed record HiraConfig : AdapterConfig
+internal sealed record HiraConfig : AdapterConfig
 {
     /// <summary>r: rank of the product.</summary>
     [Setting("Rank of the product that multiplies the weight.", Key = "r", Min = 1)]

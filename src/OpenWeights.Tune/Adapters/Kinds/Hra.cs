@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of an HRA adapter, with PEFT's names.</summary>
 [AdapterType("hra", OwnBiases = "hra_only")]
-public sealed record HraConfig : AdapterConfig
+internal sealed record HraConfig : AdapterConfig
 {
     /// <summary>r: number of reflections; an even one starts with none.</summary>
     [Setting("Number of reflections; with an even number the adapter starts equal to the base.", Key = "r", Min = 1)]

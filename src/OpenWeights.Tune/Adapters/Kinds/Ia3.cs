@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of an IA3 adapter, with PEFT's names.</summary>
 [AdapterType("ia3")]
-public sealed record Ia3Config : AdapterConfig
+internal sealed record Ia3Config : AdapterConfig
 {
     /// <summary>feedforward_modules: target modules whose input is scaled rather than their output.</summary>
     [Setting("Target modules whose input is scaled instead of their output: names, or a regular expression; by default the last layer of the feed-forward (down_proj and the like).")]

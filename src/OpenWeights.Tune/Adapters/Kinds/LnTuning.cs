@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of LN tuning: none of its own.</summary>
 [AdapterType("ln_tuning")]
-public sealed record LnTuningConfig : AdapterConfig
+internal sealed record LnTuningConfig : AdapterConfig
 {
     internal override bool Takes(nn.Module module) => module is Norm;
 }

@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of a LoHa adapter, with PEFT's names.</summary>
 [AdapterType("loha")]
-public sealed record LohaConfig : AdapterConfig
+internal sealed record LohaConfig : AdapterConfig
 {
     /// <summary>r: rank of each of the two products.</summary>
     [Setting("Rank of each of the two products; the update has up to its square.", Key = "r", Min = 1)]

@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of a LoKr adapter, with PEFT's names.</summary>
 [AdapterType("lokr")]
-public sealed record LokrConfig : AdapterConfig
+internal sealed record LokrConfig : AdapterConfig
 {
     /// <summary>r: rank of the factors that are products themselves.</summary>
     [Setting("Rank of the factors that are products themselves.", Key = "r", Min = 1)]

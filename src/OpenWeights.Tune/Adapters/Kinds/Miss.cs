@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of a MiSS adapter, with PEFT's names.</summary>
 [AdapterType("miss", OwnBiases = "MiSS_only")]
-public sealed record MissConfig : AdapterConfig
+internal sealed record MissConfig : AdapterConfig
 {
     /// <summary>r: number of inputs that share a row of the block.</summary>
     [Setting("Rank: the inputs are taken in groups of this size, which share one block.", Key = "r", Min = 1)]

@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of an OFT adapter, with PEFT's names.</summary>
 [AdapterType("oft", OwnBiases = "oft_only")]
-public sealed record OftConfig : AdapterConfig
+internal sealed record OftConfig : AdapterConfig
 {
     /// <summary>r: number of blocks of a layer; 0 if oft_block_size says their size.</summary>
     [Setting("Number of blocks of a layer, instead of oft_block_size; one of both is 0.", Key = "r", Min = 0)]

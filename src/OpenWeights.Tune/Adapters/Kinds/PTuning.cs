@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of p-tuning, with PEFT's names.</summary>
 [AdapterType("p_tuning")]
-public sealed record PTuningConfig : PromptConfig
+internal sealed record PTuningConfig : PromptConfig
 {
     /// <summary>encoder_reparameterization_type: what computes the embeddings.</summary>
     [Setting("What computes the embeddings while training: a network of three layers, or a bidirectional LSTM over the virtual tokens with two layers behind it.", OneOf = ["MLP", "LSTM"])]

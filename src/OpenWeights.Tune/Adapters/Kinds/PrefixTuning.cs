@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of prefix tuning, with PEFT's names.</summary>
 [AdapterType("prefix_tuning")]
-public sealed record PrefixTuningConfig : PromptConfig
+internal sealed record PrefixTuningConfig : PromptConfig
 {
     /// <summary>prefix_projection: whether a network of two layers computes the keys and values.</summary>
     [Setting("Compute the keys and values by a trained network of two layers.")]

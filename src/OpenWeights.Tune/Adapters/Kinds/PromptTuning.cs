@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of prompt tuning, with PEFT's names.</summary>
 [AdapterType("prompt_tuning")]
-public sealed record PromptTuningConfig : PromptConfig
+internal sealed record PromptTuningConfig : PromptConfig
 {
     /// <summary>prompt_tuning_init: how the embeddings start.</summary>
     [Setting("Start of the embeddings: RANDOM (normal), SAMPLE_VOCAB (of random tokens) or TEXT (of prompt_tuning_init_text).", OneOf = ["RANDOM", "SAMPLE_VOCAB", "TEXT"])]

@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of a RandLoRA adapter, with PEFT's names.</summary>
 [AdapterType("randlora", OwnBiases = "randlora_only")]
-public sealed record RandloraConfig : AdapterConfig
+internal sealed record RandloraConfig : AdapterConfig
 {
     /// <summary>r: rank of each of the random bases.</summary>
     [Setting("Rank of each random base; the lower, the more bases and trained parameters.", Key = "r", Min = 1)]

@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of a RoAd adapter, with PEFT's names.</summary>
 [AdapterType("road")]
-public sealed record RoadConfig : AdapterConfig
+internal sealed record RoadConfig : AdapterConfig
 {
     /// <summary>variant: how many angles and scales there are.</summary>
     [Setting("Angles and scales: road_1 has one of each for two outputs, road_2 one for each output, road_4 two.", OneOf = ["road_1", "road_2", "road_4"])]

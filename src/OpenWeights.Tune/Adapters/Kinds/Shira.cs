@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of a SHiRA adapter, with PEFT's names.</summary>
 [AdapterType("shira")]
-public sealed record ShiraConfig : AdapterConfig
+internal sealed record ShiraConfig : AdapterConfig
 {
     /// <summary>r: the adapter trains as many entries of a weight as a LoRA of this rank has parameters.</summary>
     [Setting("The adapter trains as many entries of a weight as a LoRA of this rank has parameters.", Key = "r", Min = 1)]

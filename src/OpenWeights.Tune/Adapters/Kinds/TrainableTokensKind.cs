@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of an adapter that trains rows of single tokens and nothing else, with PEFT's names.</summary>
 [AdapterType("trainable_tokens")]
-public sealed record TrainableTokensConfig : AdapterConfig
+internal sealed record TrainableTokensConfig : AdapterConfig
 {
     /// <summary>token_indices: the tokens.</summary>
     [Setting("Tokens whose rows are trained, by number; target_modules names the modules, by default the embedding. A head that is tied to it follows.", Min = 0)]

@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of a VB-LoRA adapter, with PEFT's names.</summary>
 [AdapterType("vblora", OwnBiases = "vblora_only")]
-public sealed record VbloraConfig : AdapterConfig
+internal sealed record VbloraConfig : AdapterConfig
 {
     /// <summary>r: rank.</summary>
     [Setting("Rank.", Key = "r", Min = 1)]

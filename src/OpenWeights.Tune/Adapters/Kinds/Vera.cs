@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of a VeRA adapter, with PEFT's names.</summary>
 [AdapterType("vera", OwnBiases = "vera_only")]
-public sealed record VeraConfig : AdapterConfig
+internal sealed record VeraConfig : AdapterConfig
 {
     /// <summary>r: rank of the shared projections.</summary>
     [Setting("Rank of the shared random projections.", Key = "r", Min = 1)]

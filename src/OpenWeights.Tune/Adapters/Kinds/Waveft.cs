@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Adapters.Kinds;
 
 /// <summary>Settings of a WaveFT adapter, with PEFT's names.</summary>
 [AdapterType("waveft", OwnBiases = "waveft_only")]
-public sealed record WaveftConfig : AdapterConfig
+internal sealed record WaveftConfig : AdapterConfig
 {
     /// <summary>n_frequency: number of trained coefficients of a layer.</summary>
     [Setting("Number of trained coefficients of a layer.", Min = 1)]

@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>Initialization of a LoRA update (PEFT's init_lora_weights).</summary>
-public enum LoraInit
+internal enum LoraInit
 {
     /// <summary>true: A uniform in ±1 / sqrt(in), B zero; the initial update is zero.</summary>
     Kaiming,

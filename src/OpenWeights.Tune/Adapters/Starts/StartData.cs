@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>Training data from which some starts are computed: eva, corda and lora_ga.</summary>
-public abstract class StartData
+internal abstract class StartData
 {
     /// <summary>Number of batches.</summary>
     public abstract int Count { get; }
@@ -15,7 +15,7 @@ public abstract class StartData
 }
 
 /// <summary>A batch of <see cref="StartData"/>. Places are positions in its flattened tokens.</summary>
-public sealed record StartBatch
+internal sealed record StartBatch
 {
     /// <summary>The model's input.</summary>
     public required ModelInput Input { get; init; }

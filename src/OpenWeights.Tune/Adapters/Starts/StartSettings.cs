@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Adapters;
 
 /// <summary>Settings of EVA, with PEFT's names (eva_config).</summary>
-public sealed record EvaSettings
+internal sealed record EvaSettings
 {
     /// <summary>rho: a layer's rank is at most r times this; 1 gives every layer the same rank.</summary>
     public double Rho { get; init; } = 2;
@@ -20,14 +20,14 @@ public sealed record EvaSettings
 }
 
 /// <summary>Settings of CorDA, with PEFT's names (corda_config).</summary>
-public sealed record CordaSettings
+internal sealed record CordaSettings
 {
     /// <summary>corda_method: true for kpm, the smallest singular values, which preserves knowledge; false for ipm, the largest.</summary>
     public bool PreservesKnowledge { get; init; }
 }
 
 /// <summary>Settings of LoftQ, with PEFT's names (loftq_config).</summary>
-public sealed record LoftqSettings
+internal sealed record LoftqSettings
 {
     /// <summary>loftq_bits: 4 (NF4) or 8 (int8).</summary>
     public int Bits { get; init; } = 4;
@@ -37,7 +37,7 @@ public sealed record LoftqSettings
 }
 
 /// <summary>Settings of LoRA-GA, with PEFT's names (lora_ga_config).</summary>
-public sealed record LoraGaSettings
+internal sealed record LoraGaSettings
 {
     /// <summary>direction: which of the gradient's first 2 r singular vectors go to A and to B: ArBr, A2rBr, ArB2r or random.</summary>
     public string Direction { get; init; } = "ArB2r";

@@ -3,7 +3,7 @@ using OpenWeights.Tune.Decoding.Grammars;
 namespace OpenWeights.Tune.Answering.ToolCalls;
 
 /// <summary>How the models of a chat template write calls of tools.</summary>
-public interface IToolCallFormat
+internal interface IToolCallFormat
 {
     /// <summary>A short name.</summary>
     string Name { get; }

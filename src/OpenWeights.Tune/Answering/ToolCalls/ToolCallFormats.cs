@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Answering.ToolCalls;
 
 /// <summary>The formats of tool calls.</summary>
-public static class ToolCallFormats
+internal static class ToolCallFormats
 {
     // Those that share a mark with others stand before them.
     private static readonly IToolCallFormat[] s_all =

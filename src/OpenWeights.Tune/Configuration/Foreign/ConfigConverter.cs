@@ -3,7 +3,7 @@ using YamlDotNet.RepresentationModel;
 namespace OpenWeights.Tune.Configuration.Foreign;
 
 /// <summary>Converts configs of Axolotl, LLaMA-Factory, torchtune, TRL and mlx-lm to this program's config.</summary>
-public sealed class ConfigConverter
+internal sealed class ConfigConverter
 {
     private readonly ForeignTool _tool;
     private readonly YamlMappingNode _root;

@@ -3,7 +3,7 @@ using System.Text;
 namespace OpenWeights.Tune.Configuration.Foreign;
 
 /// <summary>A config of another program, converted to this program's settings.</summary>
-public sealed class ConvertedConfig
+internal sealed class ConvertedConfig
 {
     private const int CommentColumn = 48;
     private readonly Dictionary<string, (string Value, string Comment)> _settings = [];

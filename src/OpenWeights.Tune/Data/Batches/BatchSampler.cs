@@ -3,7 +3,7 @@ using OpenWeights.Tune.Data.Tokens;
 namespace OpenWeights.Tune.Data.Batches;
 
 /// <summary>Selects the rows of each step, as a pure function of the step.</summary>
-public sealed class BatchSampler
+internal sealed class BatchSampler
 {
     private readonly IReadOnlyList<TokenRow> _rows;
     private readonly bool _shuffle;

@@ -3,7 +3,7 @@ using OpenWeights.Tune.Data.Tokens;
 namespace OpenWeights.Tune.Data.Batches;
 
 /// <summary>Packs short rows into rows of a given length.</summary>
-public static class Packer
+internal static class Packer
 {
     /// <summary>
     /// Assigns rows to packed rows by best-fit decreasing: longest rows first, each into the packed row with the least remaining space.

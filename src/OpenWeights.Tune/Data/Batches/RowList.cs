@@ -4,7 +4,7 @@ using OpenWeights.Tune.Data.Tokens;
 namespace OpenWeights.Tune.Data.Batches;
 
 /// <summary>Rows that are loaded on access, packed or not; their lengths are known without loading.</summary>
-public sealed class RowList : IReadOnlyList<TokenRow>
+internal sealed class RowList : IReadOnlyList<TokenRow>
 {
     private readonly RowSlices _slices;
     private readonly int[][]? _bins;

@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Data.Batches;
 
 /// <summary>The order of rows as a pure function of seed, epoch and position, the same on every machine and .NET version.</summary>
-public static class RowOrder
+internal static class RowOrder
 {
     private const int Window = 2048;
     private const int Block = 64;

@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Data.Batches;
 
 /// <summary>A batch of rows, padded to the longest, with prediction targets. Its tensors are in the caller's dispose scope.</summary>
-public sealed class TokenBatch
+internal sealed class TokenBatch
 {
     private TokenBatch(IReadOnlyList<TokenRow> rows, ModelInput input, Tensor sources, Tensor targets, Tensor targetRows, Tensor? realTokens)
     {

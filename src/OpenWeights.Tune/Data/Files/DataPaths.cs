@@ -6,7 +6,7 @@ using OpenWeights.Tune.Configuration;
 namespace OpenWeights.Tune.Data.Files;
 
 /// <summary>Resolves files, folders and glob patterns.</summary>
-public static class DataPaths
+internal static class DataPaths
 {
     private static readonly string[] s_endings = [".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".md"];
 

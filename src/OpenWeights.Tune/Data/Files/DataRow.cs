@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Data.Files;
 /// <summary>A row of a data file, with its position.</summary>
 /// <param name="Json">The row.</param>
 /// <param name="Place">The file and line (or, in a JSON array, the row's number).</param>
-public sealed record DataRow(JsonObject Json, string Place)
+internal sealed record DataRow(JsonObject Json, string Place)
 {
     // Common names in data sets.
     private static readonly string[] s_systems = ["system", "system_prompt"];

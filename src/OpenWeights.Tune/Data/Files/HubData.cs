@@ -5,7 +5,7 @@ using OpenWeights.Tune.Configuration;
 namespace OpenWeights.Tune.Data.Files;
 
 /// <summary>Data sets of the Hugging Face Hub by name (hub://ORG/NAME, or hub://ORG/NAME@REVISION), downloaded into the Hub's own cache.</summary>
-public static class HubData
+internal static class HubData
 {
     private const string Card = "README.md";
     private const string MainRevision = "main";

@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Data.Formats;
 /// "human", "value": "..."}, ...]}. They are rendered with the model's chat template; the assistant's turns are trained, except those
 /// with "train": false (or "weight" or "loss_weight": 0).
 /// </summary>
-public sealed class ChatFormat : IRowFormat
+internal sealed class ChatFormat : IRowFormat
 {
     /// <inheritdoc/>
     public string Name => "chat";

@@ -11,7 +11,7 @@ namespace OpenWeights.Tune.Data.Formats;
 /// completion, or "input_ids".
 /// </summary>
 /// <param name="isTokenized">Whether the rows are tokenized.</param>
-public sealed class ClassifiedFormat(bool isTokenized) : IRowFormat
+internal sealed class ClassifiedFormat(bool isTokenized) : IRowFormat
 {
     /// <inheritdoc/>
     public string Name => isTokenized ? "tokenized" : "classification";

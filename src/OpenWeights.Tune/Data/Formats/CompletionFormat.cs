@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Data.Formats;
 /// A prompt and its completion, without a chat template: {"prompt": "...", "completion": "..."}. The completion and the end of text are
 /// trained. If both are lists of messages, they are a chat of which the completion is trained.
 /// </summary>
-public sealed class CompletionFormat : IRowFormat
+internal sealed class CompletionFormat : IRowFormat
 {
     /// <inheritdoc/>
     public string Name => "completion";

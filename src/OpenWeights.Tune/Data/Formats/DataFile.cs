@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Data.Formats;
 /// <summary>
 /// Reads rows of data files: JSON lines, JSON arrays of objects, CSV, TSV, Parquet and plain text, optionally compressed.
 /// </summary>
-public static class DataFile
+internal static class DataFile
 {
     /// <summary>The rows of a file, of a folder's files, or of the files that match a pattern.</summary>
     /// <param name="path">The file, folder or pattern.</param>

@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Data.Formats;
 /// Alpaca's rows: {"instruction": "...", "input": "...", "output": "..."}, or {"question": "...", "answer": "..."}. They become a chat
 /// of one question and answer if the model has a chat template, otherwise Alpaca's prompt.
 /// </summary>
-public sealed class InstructionFormat : IRowFormat
+internal sealed class InstructionFormat : IRowFormat
 {
     private readonly ChatFormat _chat = new();
     private readonly CompletionFormat _completion = new();

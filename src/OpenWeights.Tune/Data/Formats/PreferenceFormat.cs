@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Data.Formats;
 /// Preferences: a chosen and a rejected answer, or one answer with a label (KTO). The answers are texts after a "prompt" or
 /// "instruction", messages after a "prompt", "messages" or "conversations", or complete chats. Only the answers are trained.
 /// </summary>
-public sealed class PreferenceFormat : IRowFormat
+internal sealed class PreferenceFormat : IRowFormat
 {
     private static readonly string[] s_labels = ["label", "kto_tag"];
 

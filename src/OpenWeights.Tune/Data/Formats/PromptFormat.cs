@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Data.Formats;
 /// <summary>
 /// A prompt without an answer, for objectives that sample answers: {"prompt": "..."} or {"prompt": [messages]}. Other columns are for rewards.
 /// </summary>
-public sealed class PromptFormat : IRowFormat
+internal sealed class PromptFormat : IRowFormat
 {
     // Usual names of the reference answer beside a prompt.
     private static readonly string[] s_answers = ["answer", "solution", "ground_truth", "completion", "output"];

@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Data.Formats;
 /// "document" for the positive, and "negative", "negative_1", ... for single negatives; negatives are optional. Tokenized:
 /// {"anchor_ids", "positive_ids", "negative_ids": [[...], ...]}.
 /// </summary>
-public sealed class RelatedFormat : IRowFormat
+internal sealed class RelatedFormat : IRowFormat
 {
     private static readonly string[] s_anchors = ["anchor", "query"];
     private static readonly string[] s_positives = ["positive", "document", "pos"];

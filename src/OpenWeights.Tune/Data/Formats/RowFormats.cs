@@ -7,7 +7,7 @@ using OpenWeights.Tune.Extensions;
 namespace OpenWeights.Tune.Data.Formats;
 
 /// <summary>The formats by name. To add one, add its file and a line here; the first that recognizes a row is used.</summary>
-public static class RowFormats
+internal static class RowFormats
 {
     private static readonly IRowFormat[] s_formats =
         [new TokenizedFormat(), new RelatedFormat(), new PreferenceFormat(), new ChatFormat(), new InstructionFormat(), new CompletionFormat(), new TextFormat()];
@@ -77,7 +77,7 @@ public static class RowFormats
 }
 
 /// <summary>A format of rows.</summary>
-public interface IRowFormat
+internal interface IRowFormat
 {
     /// <summary>The name in the config.</summary>
     string Name { get; }

@@ -5,7 +5,7 @@ using OpenWeights.Tune.Data.Tokens;
 namespace OpenWeights.Tune.Data.Formats;
 
 /// <summary>Plain text; all tokens are trained: {"text": "..."}.</summary>
-public sealed class TextFormat : IRowFormat
+internal sealed class TextFormat : IRowFormat
 {
     /// <inheritdoc/>
     public string Name => "text";

@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Data.Formats;
 /// {"prompt_ids", "chosen_ids", "rejected_ids"} with an optional "margin", answers with a label {"prompt_ids", "completion_ids", "label"}, and answers sampled from a policy
 /// {"prompt_ids", "completion_ids", "group", "logprobs", "rewards"}; answers are without the prompt's tokens.
 /// </summary>
-public sealed class TokenizedFormat : IRowFormat
+internal sealed class TokenizedFormat : IRowFormat
 {
     /// <inheritdoc/>
     public string Name => "tokenized";

@@ -6,7 +6,7 @@ using OpenWeights.Tune.Data.Tokens;
 namespace OpenWeights.Tune.Data.Formats;
 
 /// <summary>Reads a row as one text, which a model classifies or judges as a whole.</summary>
-public static class WholeText
+internal static class WholeText
 {
     /// <summary>The tokens of a row's "input_ids", messages, prompt and completion, or text.</summary>
     /// <param name="row">The row.</param>

@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Data.Tokens;
 /// <summary>
 /// Separates the text that a model generates after a prompt of its chat template into reasoning and answer, as it is generated. Not thread-safe.
 /// </summary>
-public sealed class AnswerReader
+internal sealed class AnswerReader
 {
     private const string Call = "<|call|>";
     private const string Return = "<|return|>";

@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Data.Tokens;
 
 /// <summary>An answer that a policy sampled, with what training needs of it. Lists of numbers have one for each target of its row.</summary>
-public sealed class AnswerSample
+internal sealed class AnswerSample
 {
     /// <summary>Which answers are one prompt's.</summary>
     public required string Group { get; init; }

@@ -6,7 +6,7 @@ using OpenWeights.Tokenizers.Templates;
 namespace OpenWeights.Tune.Data.Tokens;
 
 /// <summary>Renders chats with a model's chat template; safe for use by several threads.</summary>
-public sealed class ChatRenderer
+internal sealed class ChatRenderer
 {
     private readonly ChatTemplate _template;
     private readonly ChatTemplate _templateWithTools;
@@ -179,7 +179,7 @@ public sealed class ChatRenderer
 /// <param name="Text">The text.</param>
 /// <param name="Trained">The trained ranges, in order and without overlaps.</param>
 /// <param name="TurnEnds">The positions after the assistant's turns, in order: where the chat may be truncated.</param>
-public sealed record ChatForTraining(string Text, IReadOnlyList<Range> Trained, IReadOnlyList<int> TurnEnds)
+internal sealed record ChatForTraining(string Text, IReadOnlyList<Range> Trained, IReadOnlyList<int> TurnEnds)
 {
     /// <summary>Indexes of the messages that were rendered, from 0.</summary>
     public IReadOnlySet<int> Written { get; init; } = new HashSet<int>();
@@ -189,7 +189,7 @@ public sealed record ChatForTraining(string Text, IReadOnlyList<Range> Trained, 
 /// <param name="All">Everything, including other roles' turns and the template's own text.</param>
 /// <param name="LastAlone">Only the last turn of the assistant.</param>
 /// <param name="Allows">Whether the row allows a message (by its index from 0; -1 for text outside messages) to be trained.</param>
-public sealed record TrainedTurns(bool All, bool LastAlone, Predicate<int> Allows)
+internal sealed record TrainedTurns(bool All, bool LastAlone, Predicate<int> Allows)
 {
     /// <summary>Whether the assistant's reasoning is trained; null to train it where it stands between tags, and not in a channel of its own.</summary>
     public bool? Reasoning { get; init; }

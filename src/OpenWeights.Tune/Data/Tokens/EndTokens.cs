@@ -7,7 +7,7 @@ using OpenWeights.Tune.Models.Weights;
 namespace OpenWeights.Tune.Data.Tokens;
 
 /// <summary>The tokens that end a text.</summary>
-public static class EndTokens
+internal static class EndTokens
 {
     private const string Answer = "yes";
 

@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Data.Tokens;
 /// How a chat template reads and writes the assistant's reasoning before its answer: between marks (<c>&lt;think&gt;</c> and others), or in a
 /// channel of its own (gpt-oss).
 /// </summary>
-public sealed partial class ReasoningFormat
+internal sealed partial class ReasoningFormat
 {
     internal const string MessageStart = "<|start|>";
     internal const string Channel = "<|channel|>";

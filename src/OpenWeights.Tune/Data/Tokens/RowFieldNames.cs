@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Data.Tokens;
 
 /// <summary>Names in the JSON of <see cref="TokenRow.Fields"/>.</summary>
-public static class RowFieldNames
+internal static class RowFieldNames
 {
     /// <summary>A prompt: its text.</summary>
     public const string Prompt = "prompt";

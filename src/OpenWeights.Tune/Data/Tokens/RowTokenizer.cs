@@ -4,7 +4,7 @@ using OpenWeights.Tokenizers;
 namespace OpenWeights.Tune.Data.Tokens;
 
 /// <summary>Tokenizes rows, and maps trained ranges from characters to tokens.</summary>
-public sealed class RowTokenizer
+internal sealed class RowTokenizer
 {
     private readonly Lazy<ITokenizer> _tokenizer;
     private readonly Lazy<ChatRenderer?> _chat;

@@ -3,7 +3,7 @@ using OpenWeights.Tokenizers;
 namespace OpenWeights.Tune.Data.Tokens;
 
 /// <summary>Tokenizes texts without duplicating special tokens: a text may already begin with &lt;s&gt; or end with &lt;/s&gt;.</summary>
-public static class TextTokens
+internal static class TextTokens
 {
     /// <summary>
     /// The tokens of a text with their offsets. If the text itself begins (or ends) with the token that the tokenizer would add, the added

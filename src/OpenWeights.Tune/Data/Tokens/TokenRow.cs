@@ -5,7 +5,7 @@ namespace OpenWeights.Tune.Data.Tokens;
 /// <param name="Labels">The token id at each trained position, and <see cref="Ignored"/> elsewhere; not shifted.</param>
 /// <param name="Documents">Lengths of the packed documents, in order; their sum is the row's length.</param>
 /// <param name="Source">Origin of the row, for messages: the file and the row's number in it.</param>
-public sealed record TokenRow(int[] Ids, int[] Labels, int[] Documents, string Source)
+internal sealed record TokenRow(int[] Ids, int[] Labels, int[] Documents, string Source)
 {
     /// <summary>Label of a token that is not trained.</summary>
     public const int Ignored = -100;
@@ -70,7 +70,7 @@ public sealed record TokenRow(int[] Ids, int[] Labels, int[] Documents, string S
 }
 
 /// <summary>The rows that an objective trains on.</summary>
-public enum RowKind
+internal enum RowKind
 {
     /// <summary>Rows of one text or chat each.</summary>
     Plain,
@@ -95,7 +95,7 @@ public enum RowKind
 }
 
 /// <summary>What a row is used for.</summary>
-public enum RowRole
+internal enum RowRole
 {
     /// <summary>Supervised fine-tuning.</summary>
     Plain,

@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Decoding.Engine;
 
 /// <summary>An engine takes no further text at the moment.</summary>
-public sealed class EngineBusyException : Exception
+internal sealed class EngineBusyException : Exception
 {
     /// <summary>Creates the exception.</summary>
     public EngineBusyException()

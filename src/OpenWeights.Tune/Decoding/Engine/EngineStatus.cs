@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Decoding.Engine;
 
 /// <summary>What a <see cref="TextEngine"/> does at a moment, and what it did since it was created.</summary>
-public sealed record EngineStatus
+internal sealed record EngineStatus
 {
     /// <summary>Number of texts that are generated.</summary>
     public int Running { get; init; }

@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Decoding.Engine;
 /// text becomes does not depend on the others. All members can be called from any thread; the model is used by the engine's own thread alone, so that other
 /// work with it goes through <see cref="RunAsync"/>.
 /// </summary>
-public sealed class TextEngine : IAsyncDisposable
+internal sealed class TextEngine : IAsyncDisposable
 {
     private readonly EngineLoop _loop;
 

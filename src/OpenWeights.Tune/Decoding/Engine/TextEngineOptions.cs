@@ -3,7 +3,7 @@ using System.Globalization;
 namespace OpenWeights.Tune.Decoding.Engine;
 
 /// <summary>Limits of a <see cref="TextEngine"/>.</summary>
-public sealed record TextEngineOptions
+internal sealed record TextEngineOptions
 {
     /// <summary>Name of the model, as the metrics have it; null for none.</summary>
     public string? Model { get; init; }

@@ -3,7 +3,7 @@ namespace OpenWeights.Tune.Decoding.Engine;
 /// <summary>A text to generate.</summary>
 /// <param name="Prompt">Token ids of the prompt; at least one.</param>
 /// <param name="Options">Settings of the generation.</param>
-public sealed record TextRequest(IReadOnlyList<int> Prompt, GenerationOptions Options)
+internal sealed record TextRequest(IReadOnlyList<int> Prompt, GenerationOptions Options)
 {
     /// <summary>Name of the adapter that answers; null for the base model.</summary>
     public string? Adapter { get; init; }
@@ -21,15 +21,15 @@ public sealed record TextRequest(IReadOnlyList<int> Prompt, GenerationOptions Op
 /// <param name="Alternatives">The most likely tokens, likeliest first, as many as the options ask for.</param>
 /// <param name="FinishReason">stop or length for the last token, else null.</param>
 /// <param name="CachedTokens">Number of tokens of the prompt whose keys and values were held already.</param>
-public readonly record struct GeneratedToken(int Token, float LogProb, IReadOnlyList<TokenChance> Alternatives, string? FinishReason, int CachedTokens);
+internal readonly record struct GeneratedToken(int Token, float LogProb, IReadOnlyList<TokenChance> Alternatives, string? FinishReason, int CachedTokens);
 
 /// <summary>A token and how likely it is.</summary>
 /// <param name="Token">Its id.</param>
 /// <param name="LogProb">Its log-probability.</param>
-public readonly record struct TokenChance(int Token, float LogProb);
+internal readonly record struct TokenChance(int Token, float LogProb);
 
 /// <summary>Limits the tokens of one text.</summary>
-public interface ITokenConstraint
+internal interface ITokenConstraint
 {
     /// <summary>Sets the logits of tokens that cannot come next to negative infinity; at least one remains.</summary>
     /// <param name="logits">The logits, [vocabulary].</param>

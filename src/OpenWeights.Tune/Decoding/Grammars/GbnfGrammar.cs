@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Decoding.Grammars;
 
 /// <summary>Grammars in the notation of llama.cpp (GBNF).</summary>
-public static class GbnfGrammar
+internal static class GbnfGrammar
 {
     /// <summary>Reads a grammar; the rule "root" is the whole text.</summary>
     /// <param name="text">Its rules.</param>

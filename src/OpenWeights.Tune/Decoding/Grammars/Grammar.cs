@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Decoding.Grammars;
 /// What a text may be: made by <see cref="JsonGrammar"/> or <see cref="GbnfGrammar"/>, enforced by a <see cref="GrammarConstraint"/>. It keeps
 /// what it has learned, so it pays to use one grammar for many texts. Safe for use by several threads.
 /// </summary>
-public sealed class Grammar
+internal sealed class Grammar
 {
     // Beyond that many, texts that begin get states of their own; those that are under way keep theirs.
     private const int MostStates = 100_000;

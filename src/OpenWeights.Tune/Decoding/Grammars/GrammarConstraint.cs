@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Decoding.Grammars;
 /// Allows only tokens with which a text can still become one of a grammar, and an end token only where it is complete. A text that ends for
 /// another reason, such as its largest number of tokens, is cut off where it is.
 /// </summary>
-public sealed class GrammarConstraint : ITokenConstraint
+internal sealed class GrammarConstraint : ITokenConstraint
 {
     private readonly GrammarStates _states;
     private readonly TokenVocabulary _vocabulary;

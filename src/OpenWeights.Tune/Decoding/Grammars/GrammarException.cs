@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Decoding.Grammars;
 
 /// <summary>A grammar, a JSON schema or a pattern is invalid, or has something that cannot be enforced; the message is a sentence that names it.</summary>
-public sealed class GrammarException : Exception
+internal sealed class GrammarException : Exception
 {
     /// <summary>Creates the exception.</summary>
     public GrammarException()

@@ -3,7 +3,7 @@ using System.Text.Json.Nodes;
 namespace OpenWeights.Tune.Decoding.Grammars;
 
 /// <summary>Grammars of JSON texts.</summary>
-public static class JsonGrammar
+internal static class JsonGrammar
 {
     private static readonly Lazy<Grammar> s_object = new(static () => new Grammar(Whole(JsonValues.Object)));
 

@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Decoding.Grammars;
 /// <summary>
 /// The bytes of a tokenizer's tokens, as a tree. Made once for a tokenizer and shared by all constraints; safe for use by several threads.
 /// </summary>
-public sealed class TokenVocabulary
+internal sealed class TokenVocabulary
 {
     private static readonly ConditionalWeakTable<Tokenizer, Dictionary<int, TokenVocabulary>> s_known = [];
 

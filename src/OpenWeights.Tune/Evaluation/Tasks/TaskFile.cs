@@ -3,7 +3,7 @@ using OpenWeights.Tune.Configuration;
 namespace OpenWeights.Tune.Evaluation.Tasks;
 
 /// <summary>Reads tasks: a YAML file that lists them, or a data file of questions, which is a task with default settings.</summary>
-public static class TaskFile
+internal static class TaskFile
 {
     /// <summary>Reads tasks; paths in them are absolute then.</summary>
     /// <param name="path">The file.</param>

@@ -4,7 +4,7 @@ namespace OpenWeights.Tune.Evaluation.Tasks;
 /// <param name="Name">Name of the task.</param>
 /// <param name="Type">How the answers were judged.</param>
 /// <param name="Answers">The answers, in the order of the questions.</param>
-public sealed record TaskResult(string Name, string Type, IReadOnlyList<TaskAnswer> Answers)
+internal sealed record TaskResult(string Name, string Type, IReadOnlyList<TaskAnswer> Answers)
 {
     /// <summary>Names of the metrics.</summary>
     public IReadOnlyList<string> Metrics => [.. Answers[0].Scores.Keys];
@@ -31,7 +31,7 @@ public sealed record TaskResult(string Name, string Type, IReadOnlyList<TaskAnsw
 /// <param name="Given">The generated text, or the likeliest choice.</param>
 /// <param name="Scores">0 or 1 by metric.</param>
 /// <param name="LogLikelihoods">The log-likelihood of each choice; null for a generated text.</param>
-public sealed record TaskAnswer(string Prompt, string Expected, string Given, IReadOnlyDictionary<string, double> Scores, IReadOnlyList<double>? LogLikelihoods)
+internal sealed record TaskAnswer(string Prompt, string Expected, string Given, IReadOnlyDictionary<string, double> Scores, IReadOnlyList<double>? LogLikelihoods)
 {
     /// <summary>Whether tokens of the prompt were left out from its start because it was longer than the model's context.</summary>
     public bool IsCut { get; init; }

@@ -8,7 +8,7 @@ using OpenWeights.Tune.Models;
 namespace OpenWeights.Tune.Evaluation.Tasks;
 
 /// <summary>Asks a model the questions of a task.</summary>
-public sealed class TaskRunner
+internal sealed class TaskRunner
 {
     private readonly TaskSection _task;
     private readonly ITokenizer _tokenizer;

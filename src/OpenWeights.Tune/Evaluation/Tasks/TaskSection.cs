@@ -11,7 +11,7 @@ internal sealed record TaskFileSection
 }
 
 /// <summary>A task: questions with known answers, and how they are asked and judged.</summary>
-public sealed record TaskSection
+internal sealed record TaskSection
 {
     /// <summary>Name of the task.</summary>
     [Setting("Name in the results; by default the file's.")]

@@ -14,7 +14,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Export.Gguf;
 
 /// <summary>Exports a model, optionally with merged adapters, as a GGUF file for llama.cpp, one tensor at a time.</summary>
-public static class GgufExport
+internal static class GgufExport
 {
     // Old versions of transformers saved these beside the weights; readers compute them from the config.
     private static readonly string[] s_derived = ["rotary_emb.inv_freq", "attn.masked_bias", "attn.bias"];

@@ -13,7 +13,7 @@ namespace OpenWeights.Tune.Export.Gguf;
 /// Exports a LoRA adapter as a GGUF file that llama.cpp applies to a GGUF of the base model
 /// (<see href="https://github.com/ggml-org/llama.cpp/blob/master/convert_lora_to_gguf.py"/>).
 /// </summary>
-public static class GgufLoraExport
+internal static class GgufLoraExport
 {
     /// <summary>Writes the complete file, or nothing on failure. A and B are written in float32.</summary>
     /// <param name="folder">The base model.</param>

@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Export.Gguf;
 /// <param name="Preset">The requested preset.</param>
 /// <param name="Bytes">Size of the tensors, in bytes.</param>
 /// <param name="Fallbacks">Tensors whose type differs from the preset's, grouped by both types.</param>
-public sealed record GgufPlan(GgufPreset Preset, long Bytes, IReadOnlyList<GgufFallback> Fallbacks)
+internal sealed record GgufPlan(GgufPreset Preset, long Bytes, IReadOnlyList<GgufFallback> Fallbacks)
 {
     /// <summary>Size of the matrices, in bytes.</summary>
     internal long MatrixBytes { get; init; }
@@ -33,7 +33,7 @@ public sealed record GgufPlan(GgufPreset Preset, long Bytes, IReadOnlyList<GgufF
 /// <param name="Bytes">Their size in bytes.</param>
 /// <param name="WantedBytes">Their size in bytes with the preset's type.</param>
 /// <param name="RowLength">Row length of the first tensor.</param>
-public sealed record GgufFallback(GgufType Wanted, GgufType Got, int Tensors, long Bytes, long WantedBytes, long RowLength)
+internal sealed record GgufFallback(GgufType Wanted, GgufType Got, int Tensors, long Bytes, long WantedBytes, long RowLength)
 {
     /// <summary>Whether the row length is not a multiple of the type's block size; otherwise the type cannot be written.</summary>
     public bool IsOfLength => RowLength % Wanted.BlockLength() != 0;
@@ -45,4 +45,4 @@ public sealed record GgufFallback(GgufType Wanted, GgufType Got, int Tensors, lo
 /// <param name="Experts">Number of experts per layer; 0 for none.</param>
 /// <param name="IsOf70Billion">Whether llama.cpp treats it as a 70B model.</param>
 /// <param name="QueriesPerKey">Number of query heads that share a key.</param>
-public sealed record GgufModelFacts(int Layers, bool Tied, int Experts = 0, bool IsOf70Billion = false, int QueriesPerKey = 1);
+internal sealed record GgufModelFacts(int Layers, bool Tied, int Experts = 0, bool IsOf70Billion = false, int QueriesPerKey = 1);

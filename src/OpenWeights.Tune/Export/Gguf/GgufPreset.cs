@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Export.Gguf;
 /// Selects the type of each tensor in a file, as llama.cpp's converter (plain types and Q8_0) and its quantizer without an importance
 /// matrix (all others) do (<see href="https://github.com/ggml-org/llama.cpp/blob/master/src/llama-quant.cpp"/>).
 /// </summary>
-public sealed record GgufPreset
+internal sealed record GgufPreset
 {
     private static readonly GgufPreset[] s_all =
     [

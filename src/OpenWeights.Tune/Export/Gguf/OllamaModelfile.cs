@@ -10,7 +10,7 @@ using OpenWeights.Tune.Data.Tokens;
 namespace OpenWeights.Tune.Export.Gguf;
 
 /// <summary>Writes a Modelfile, with which `ollama create` takes a GGUF file.</summary>
-public static class OllamaModelfile
+internal static class OllamaModelfile
 {
     private static readonly (string Key, string Parameter)[] s_sampling =
         [("temperature", "temperature"), ("top_k", "top_k"), ("top_p", "top_p"), ("min_p", "min_p"), ("repetition_penalty", "repeat_penalty")];

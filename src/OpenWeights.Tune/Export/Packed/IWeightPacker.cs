@@ -38,7 +38,7 @@ internal enum WeightRole
 }
 
 /// <summary>The packers by name. To add one, add its file and a line here.</summary>
-public static class WeightPackers
+internal static class WeightPackers
 {
     private static readonly Dictionary<string, Func<IWeightPacker>> s_packers = new(StringComparer.Ordinal)
     {

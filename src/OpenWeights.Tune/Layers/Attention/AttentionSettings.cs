@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers.Attention;
 
 /// <summary>Settings of an attention block.</summary>
-public sealed record AttentionSettings : MixerSettings
+internal sealed record AttentionSettings : MixerSettings
 {
     /// <inheritdoc/>
     public override string ModuleName { get; init; } = "self_attn";
@@ -111,7 +111,7 @@ public sealed record AttentionSettings : MixerSettings
 }
 
 /// <summary>Norms of queries and keys.</summary>
-public enum QueryKeyNorm
+internal enum QueryKeyNorm
 {
     /// <summary>No norms.</summary>
     None,
@@ -127,7 +127,7 @@ public enum QueryKeyNorm
 }
 
 /// <summary>How query, key and value projections are stored.</summary>
-public enum QueryKeyValueLayout
+internal enum QueryKeyValueLayout
 {
     /// <summary>Three layers.</summary>
     Separate,
@@ -140,7 +140,7 @@ public enum QueryKeyValueLayout
 }
 
 /// <summary>What the attention output is multiplied by.</summary>
-public enum OutputGate
+internal enum OutputGate
 {
     /// <summary>Nothing.</summary>
     None,
@@ -159,7 +159,7 @@ public enum OutputGate
 /// <param name="Weight">The weight of the logarithm (llama_4_scaling_beta, attn_scale).</param>
 /// <param name="Length">The number of positions after which the factor grows (original_max_position_embeddings, floor_scale).</param>
 /// <param name="Offset">What is added to the position: 1 in Llama 4, 0 in Ministral 3.</param>
-public sealed record QueryScaling(double Weight, double Length, double Offset)
+internal sealed record QueryScaling(double Weight, double Length, double Offset)
 {
     /// <summary>Multiplies queries by the factor of their positions, in the caller's dispose scope.</summary>
     /// <param name="query">Queries, [batch, heads, tokens, head_dim].</param>
@@ -174,7 +174,7 @@ public sealed record QueryScaling(double Weight, double Length, double Offset)
 }
 
 /// <summary>Names of an attention block's parts in a checkpoint.</summary>
-public sealed record AttentionNames
+internal sealed record AttentionNames
 {
     /// <summary>The names used by Llama and most families.</summary>
     public static AttentionNames Usual { get; } = new();

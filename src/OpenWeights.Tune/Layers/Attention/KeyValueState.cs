@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Layers.Attention;
 /// only those that later tokens attend to.
 /// </summary>
 /// <param name="window">Sliding window: number of tokens that a token attends to, including itself; null for all.</param>
-public sealed class KeyValueState(int? window) : LayerState, IKeyValues
+internal sealed class KeyValueState(int? window) : LayerState, IKeyValues
 {
     private const int SmallestBuffer = 64;
 

@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Layers.Attention;
 /// Multi-head latent attention (DeepSeek-AI, 2024): the keys and values of all heads are made from one latent for each token, and the cache
 /// holds only that and the rotated part of the key, which all heads share.
 /// </summary>
-public sealed class LatentAttention : TokenMixer
+internal sealed class LatentAttention : TokenMixer
 {
     [ComponentName(Name = "q_proj")]
     private readonly LinearLayer? _query;

@@ -3,7 +3,7 @@ using OpenWeights.Tune.Layers.Rope;
 namespace OpenWeights.Tune.Layers.Attention;
 
 /// <summary>Settings of latent attention.</summary>
-public sealed record LatentAttentionSettings : MixerSettings
+internal sealed record LatentAttentionSettings : MixerSettings
 {
     /// <inheritdoc/>
     public override string ModuleName { get; init; } = "self_attn";

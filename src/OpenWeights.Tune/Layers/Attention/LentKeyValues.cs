@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Layers.Attention;
 /// Keys and values that a layer's attention computed and attention of later layers uses again (Brandon et al., 2024). They live as long as
 /// the dispose scope in which this was created.
 /// </summary>
-public sealed class LentKeyValues
+internal sealed class LentKeyValues
 {
     private readonly DisposeScope? _scope = CurrentDisposeScope;
 

@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers.Attention;
 
 /// <summary>Causal self-attention with grouped queries (Ainslie et al., 2023) and rotary position embedding.</summary>
-public sealed class SelfAttention : TokenMixer
+internal sealed class SelfAttention : TokenMixer
 {
     // Registered under the checkpoint's names, which differ among families, so they are not fields registered by field name.
     private readonly Parts _parts;

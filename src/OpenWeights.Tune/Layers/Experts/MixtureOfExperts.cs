@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers.Experts;
 
 /// <summary>A mixture of experts: each token is processed by a few experts chosen by a router, and their outputs are summed, weighted by the router.</summary>
-public sealed class MixtureOfExperts : LayerPart
+internal sealed class MixtureOfExperts : LayerPart
 {
     // Registered under the checkpoint's names, which differ among families, so they are not fields registered by field name.
     private readonly (Router Router, StackedExperts Experts, LayerPart? Shared, LinearLayer? SharedGate) _parts;

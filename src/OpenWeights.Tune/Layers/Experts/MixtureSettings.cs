@@ -3,7 +3,7 @@ using OpenWeights.Tune.Layers.FeedForward;
 namespace OpenWeights.Tune.Layers.Experts;
 
 /// <summary>Settings of a mixture of experts: a router sends each token to a few of many feed-forward blocks (Fedus et al., 2021; Jiang et al., 2024).</summary>
-public sealed record MixtureSettings : FeedForwardSettings
+internal sealed record MixtureSettings : FeedForwardSettings
 {
     /// <inheritdoc/>
     public override string ModuleName { get; init; } = "mlp";
@@ -42,13 +42,13 @@ public sealed record MixtureSettings : FeedForwardSettings
 /// <param name="Down">Name, within the mixture, of the projection that experts read.</param>
 /// <param name="Up">Name of the projection of their weighted sum.</param>
 /// <param name="HasBias">Whether they have a bias.</param>
-public sealed record LatentProjections(int HiddenSize, string Down, string Up, bool HasBias);
+internal sealed record LatentProjections(int HiddenSize, string Down, string Up, bool HasBias);
 
 /// <summary>
 /// Settings of a stack of experts, each a feed-forward block: down(act(gate(x)) · up(x)). Each matrix is one parameter for all experts,
 /// with gate above up: gate_up_proj [experts, 2 x inner, hidden] and down_proj [experts, hidden, inner].
 /// </summary>
-public sealed record ExpertSettings
+internal sealed record ExpertSettings
 {
     /// <summary>Number of experts.</summary>
     public required int Count { get; init; }
@@ -93,4 +93,4 @@ public sealed record ExpertSettings
 /// <summary>(up + 1) · gate · sigmoid(alpha gate), with gate at most the limit and up within it (GPT-OSS).</summary>
 /// <param name="Alpha">Factor within the sigmoid.</param>
 /// <param name="Limit">The limit.</param>
-public sealed record ClampedGate(double Alpha, double Limit);
+internal sealed record ClampedGate(double Alpha, double Limit);

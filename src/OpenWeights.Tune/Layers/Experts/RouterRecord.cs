@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Layers.Experts;
 
 /// <summary>Router logits of a forward pass, for the load balancing loss.</summary>
 /// <param name="expertsPerToken">Number of experts per token, the same in all layers.</param>
-public sealed class RouterRecord(int expertsPerToken)
+internal sealed class RouterRecord(int expertsPerToken)
 {
     private readonly DisposeScope? _scope = CurrentDisposeScope;
     private readonly List<Tensor> _scores = [];

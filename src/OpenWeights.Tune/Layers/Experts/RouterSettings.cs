@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Layers.Experts;
 
 /// <summary>How a router chooses experts for a token, and how it weights their outputs.</summary>
-public sealed record RouterSettings
+internal sealed record RouterSettings
 {
     /// <summary>Name of the router's layer within the mixture; it may be dotted, such as router.gate.</summary>
     public string Name { get; init; } = "gate";
@@ -52,7 +52,7 @@ public sealed record RouterSettings
 }
 
 /// <summary>How a router's logits become the weights of the chosen experts.</summary>
-public enum RouterScoring
+internal enum RouterScoring
 {
     /// <summary>Softmax over all experts; the weights are those of the chosen ones (Fedus et al., 2021).</summary>
     Softmax,
@@ -72,10 +72,10 @@ public enum RouterScoring
 /// <summary>Input of a router: the states of the residual stream, normalized without a weight, times a trained scale and 1 / sqrt(hidden size) (Gemma 4).</summary>
 /// <param name="Norm">Settings of the norm.</param>
 /// <param name="Scale">Name of the scale, [hidden], within the mixture.</param>
-public sealed record RouterInput(RmsNormSettings Norm, string Scale);
+internal sealed record RouterInput(RmsNormSettings Norm, string Scale);
 
 /// <summary>Groups of neighbouring experts: only experts of the best groups are chosen (DeepSeek-AI, 2024).</summary>
 /// <param name="Count">Number of groups.</param>
 /// <param name="Chosen">Number of groups chosen for a token.</param>
 /// <param name="Scored">Number of experts whose scores, summed, are a group's score: 1 in DeepSeek-V2, 2 in V3.</param>
-public sealed record ExpertGroups(int Count, int Chosen, int Scored);
+internal sealed record ExpertGroups(int Count, int Chosen, int Scored);

@@ -5,7 +5,7 @@ namespace OpenWeights.Tune.Layers.Experts;
 /// <summary>
 /// The experts of a mixture: each of their matrices is one parameter for all of them, named as in transformers 5 (see <see cref="ExpertSettings"/>).
 /// </summary>
-public sealed class StackedExperts : nn.Module, IWeighted
+internal sealed class StackedExperts : nn.Module, IWeighted
 {
     /// <summary>Creates the experts.</summary>
     /// <param name="settings">Settings of the experts.</param>

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers.FeedForward;
 
 /// <summary>The activation of a feed-forward block.</summary>
-public enum Activation
+internal enum Activation
 {
     /// <summary>x sigmoid(x) (SwiGLU; Shazeer, 2020).</summary>
     Silu,

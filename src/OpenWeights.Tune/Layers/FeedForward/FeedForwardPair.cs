@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers.FeedForward;
 
 /// <summary>Settings of two feed-forwards side by side, whose outputs are summed: a block, and a mixture of experts beside it (Gemma 4).</summary>
-public sealed record FeedForwardPairSettings : FeedForwardSettings
+internal sealed record FeedForwardPairSettings : FeedForwardSettings
 {
     /// <summary>Its parts are the decoder layer's own.</summary>
     public override string ModuleName { get; init; } = "";
@@ -36,7 +36,7 @@ public sealed record FeedForwardPairSettings : FeedForwardSettings
 }
 
 /// <summary>Two feed-forwards side by side: norm(first(x)) + norm(second(x)).</summary>
-public sealed class FeedForwardPair : LayerPart
+internal sealed class FeedForwardPair : LayerPart
 {
     // Registered under the checkpoint's names, which differ among families, so they are not fields registered by field name.
     private readonly (LayerPart Part, Norm After) _first;

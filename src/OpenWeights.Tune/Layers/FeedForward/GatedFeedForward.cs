@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers.FeedForward;
 
 /// <summary>Gated feed-forward block: down(act(gate(x)) · up(x)) (Shazeer, 2020).</summary>
-public sealed class GatedFeedForward : LayerPart
+internal sealed class GatedFeedForward : LayerPart
 {
     // Registered under the checkpoint's names, which differ among families, so they are not fields registered by field name.
     private readonly LinearLayer[] _gateAndUp;
@@ -101,7 +101,7 @@ public sealed class GatedFeedForward : LayerPart
 }
 
 /// <summary>Settings of a gated feed-forward block.</summary>
-public sealed record GatedFeedForwardSettings : FeedForwardSettings
+internal sealed record GatedFeedForwardSettings : FeedForwardSettings
 {
     /// <inheritdoc/>
     public override string ModuleName { get; init; } = "mlp";
@@ -141,7 +141,7 @@ public sealed record GatedFeedForwardSettings : FeedForwardSettings
 /// <param name="Up">The up projection.</param>
 /// <param name="Down">The down projection.</param>
 /// <param name="Fused">Gate and up as one projection.</param>
-public sealed record FeedForwardNames(string Gate, string Up, string Down, string Fused = "gate_up_proj")
+internal sealed record FeedForwardNames(string Gate, string Up, string Down, string Fused = "gate_up_proj")
 {
     /// <summary>The names used by Llama and most families.</summary>
     public static FeedForwardNames Usual { get; } = new("gate_proj", "up_proj", "down_proj");

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers.FeedForward;
 
 /// <summary>Feed-forward block without a gate: down(act(up(x))).</summary>
-public sealed class PlainFeedForward : LayerPart
+internal sealed class PlainFeedForward : LayerPart
 {
     // Registered under the checkpoint's names, which differ among families, so they are not fields registered by field name.
     private readonly (LinearLayer Up, LinearLayer Down, Xielu? Learned) _parts;
@@ -56,7 +56,7 @@ public sealed class PlainFeedForward : LayerPart
 }
 
 /// <summary>Settings of a feed-forward block without a gate.</summary>
-public sealed record PlainFeedForwardSettings : FeedForwardSettings
+internal sealed record PlainFeedForwardSettings : FeedForwardSettings
 {
     /// <inheritdoc/>
     public override string ModuleName { get; init; } = "mlp";

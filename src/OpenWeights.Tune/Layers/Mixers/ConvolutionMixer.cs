@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers.Mixers;
 
 /// <summary>A short convolution between two gates (LFM2; Liquid AI, 2025): out(c · conv(b · x)), with b, c and x one projection.</summary>
-public sealed class ConvolutionMixer : TokenMixer
+internal sealed class ConvolutionMixer : TokenMixer
 {
     private readonly ConvolutionMixerSettings _settings;
     private readonly LinearLayer[] _input;
@@ -47,7 +47,7 @@ public sealed class ConvolutionMixer : TokenMixer
 }
 
 /// <summary>Settings of a short convolution between two gates.</summary>
-public sealed record ConvolutionMixerSettings : MixerSettings
+internal sealed record ConvolutionMixerSettings : MixerSettings
 {
     /// <inheritdoc/>
     public override string ModuleName { get; init; } = "conv";

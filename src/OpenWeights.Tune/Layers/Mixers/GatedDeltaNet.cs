@@ -11,7 +11,7 @@ namespace OpenWeights.Tune.Layers.Mixers;
 /// through a norm and a gate. With a decay of each head it is Gated DeltaNet (Yang et al., 2024), with one of each channel Kimi Delta Attention
 /// (Moonshot AI, 2025).
 /// </summary>
-public sealed class GatedDeltaNet : TokenMixer
+internal sealed class GatedDeltaNet : TokenMixer
 {
     private const double LengthEpsilon = 1e-6;
 
@@ -180,7 +180,7 @@ public sealed class GatedDeltaNet : TokenMixer
 
 /// <summary>State of linear attention: the last inputs of its convolution, and the matrix of each head.</summary>
 /// <param name="inputs">How many inputs the convolution needs.</param>
-public sealed class DeltaState(int inputs) : LayerState
+internal sealed class DeltaState(int inputs) : LayerState
 {
     private Tensor? _matrices;
     private Tensor? _document;

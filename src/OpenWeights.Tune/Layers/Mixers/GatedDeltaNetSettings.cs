@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Layers.Mixers;
 
 /// <summary>Settings of linear attention by the gated delta rule.</summary>
-public sealed record GatedDeltaNetSettings : MixerSettings
+internal sealed record GatedDeltaNetSettings : MixerSettings
 {
     /// <inheritdoc/>
     public override string ModuleName { get; init; } = "linear_attn";
@@ -48,7 +48,7 @@ public sealed record GatedDeltaNetSettings : MixerSettings
 }
 
 /// <summary>Which layers compute the inputs of the delta rule, as the families name them.</summary>
-public enum DeltaProjections
+internal enum DeltaProjections
 {
     /// <summary>in_proj_qkvz and in_proj_ba, whose outputs are ordered by key head (Qwen3-Next).</summary>
     ByHead,

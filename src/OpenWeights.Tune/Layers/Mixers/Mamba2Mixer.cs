@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers.Mixers;
 
 /// <summary>The mixer of Mamba-2 (Dao and Gu, 2024): a projection, a short convolution, a recurrence over the text, a gate, a norm, and a projection back.</summary>
-public sealed class Mamba2Mixer : TokenMixer
+internal sealed class Mamba2Mixer : TokenMixer
 {
     [ComponentName(Name = "in_proj")]
     private readonly LinearLayer _input;
@@ -109,7 +109,7 @@ public sealed class Mamba2Mixer : TokenMixer
 
 /// <summary>State of a Mamba mixer: the last inputs of its convolution, and the state of its recurrence.</summary>
 /// <param name="inputs">Number of inputs that the convolution keeps.</param>
-public sealed class MambaState(int inputs) : LayerState
+internal sealed class MambaState(int inputs) : LayerState
 {
     /// <inheritdoc/>
     public override long ByteLength => Convolution.ByteLength + Scan.ByteLength;

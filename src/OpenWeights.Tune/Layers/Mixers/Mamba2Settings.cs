@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Layers.Mixers;
 
 /// <summary>Settings of a Mamba-2 mixer (Dao and Gu, 2024).</summary>
-public sealed record Mamba2Settings : MixerSettings
+internal sealed record Mamba2Settings : MixerSettings
 {
     /// <inheritdoc/>
     public override string ModuleName { get; init; } = "mamba";
@@ -59,13 +59,13 @@ public sealed record Mamba2Settings : MixerSettings
 /// <summary>Limits that time steps are clamped to.</summary>
 /// <param name="Min">The smallest time step.</param>
 /// <param name="Max">The largest.</param>
-public sealed record TimeStepLimits(double Min, double Max);
+internal sealed record TimeStepLimits(double Min, double Max);
 
 /// <summary>An RMS norm beside a gate: y silu(z).</summary>
 /// <param name="Epsilon">Added to the mean square.</param>
 /// <param name="Groups">Number of groups of neighbouring features, each normalised separately.</param>
 /// <param name="GateFirst">Whether the gate is multiplied before the norm, and not after it.</param>
-public sealed record GatedNormSettings(double Epsilon, int Groups, bool GateFirst);
+internal sealed record GatedNormSettings(double Epsilon, int Groups, bool GateFirst);
 
 /// <summary>Factors of the outputs of a Mamba-2 mixer's input projection (Falcon-H1).</summary>
 /// <param name="Gate">Factor of the gate.</param>
@@ -73,7 +73,7 @@ public sealed record GatedNormSettings(double Epsilon, int Groups, bool GateFirs
 /// <param name="B">Factor of B.</param>
 /// <param name="C">Factor of C.</param>
 /// <param name="TimeStep">Factor of the time steps.</param>
-public sealed record Mamba2Multipliers(double Gate, double X, double B, double C, double TimeStep)
+internal sealed record Mamba2Multipliers(double Gate, double X, double B, double C, double TimeStep)
 {
     /// <summary>Whether all are one.</summary>
     internal bool AreOne => this == new Mamba2Multipliers(1, 1, 1, 1, 1);

@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Layers.Mixers;
 /// The mixer of Mamba (Gu and Dao, 2023): a projection, a short convolution, a recurrence over the text whose time steps, B and C are projections
 /// of the convolution's output, normalised as in Jamba, a gate, and a projection back.
 /// </summary>
-public sealed class MambaMixer : TokenMixer
+internal sealed class MambaMixer : TokenMixer
 {
     private static readonly SelectiveScan s_scan = new();
 
@@ -101,7 +101,7 @@ public sealed class MambaMixer : TokenMixer
 }
 
 /// <summary>Settings of a Mamba mixer.</summary>
-public sealed record MambaSettings : MixerSettings
+internal sealed record MambaSettings : MixerSettings
 {
     /// <inheritdoc/>
     public override string ModuleName { get; init; } = "mamba";

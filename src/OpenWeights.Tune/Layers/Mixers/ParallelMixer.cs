@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers.Mixers;
 
 /// <summary>Several mixers that read the same normalised states; their outputs are added (Falcon-H1: attention beside Mamba-2).</summary>
-public sealed class ParallelMixer : TokenMixer
+internal sealed class ParallelMixer : TokenMixer
 {
     private readonly List<Branch> _branches = [];
 
@@ -80,7 +80,7 @@ public sealed class ParallelMixer : TokenMixer
 }
 
 /// <summary>Settings of several mixers side by side.</summary>
-public sealed record ParallelMixerSettings : MixerSettings
+internal sealed record ParallelMixerSettings : MixerSettings
 {
     /// <inheritdoc/>
     public override string ModuleName { get; init; } = "";
@@ -97,11 +97,11 @@ public sealed record ParallelMixerSettings : MixerSettings
 /// <param name="Mixer">The mixer.</param>
 /// <param name="InputMultiplier">Factor of its input.</param>
 /// <param name="OutputMultiplier">Factor of its output.</param>
-public sealed record MixerBranch(MixerSettings Mixer, double InputMultiplier = 1, double OutputMultiplier = 1);
+internal sealed record MixerBranch(MixerSettings Mixer, double InputMultiplier = 1, double OutputMultiplier = 1);
 
 /// <summary>The states of several mixers.</summary>
 /// <param name="parts">The states.</param>
-public sealed class ParallelState(IReadOnlyList<LayerState> parts) : LayerState
+internal sealed class ParallelState(IReadOnlyList<LayerState> parts) : LayerState
 {
     /// <inheritdoc/>
     public override long ByteLength => parts.Sum(static p => p.ByteLength);

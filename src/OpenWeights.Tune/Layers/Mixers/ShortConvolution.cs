@@ -11,7 +11,7 @@ namespace OpenWeights.Tune.Layers.Mixers;
 /// A short causal depthwise convolution: for each channel the weighted sum of the inputs of a token and a few earlier tokens. It restarts at each
 /// document.
 /// </summary>
-public sealed class ShortConvolution : nn.Module, IWeighted
+internal sealed class ShortConvolution : nn.Module, IWeighted
 {
     [ComponentName(Name = "weight")]
     private readonly Parameter _weight;
@@ -82,7 +82,7 @@ public sealed class ShortConvolution : nn.Module, IWeighted
 
 /// <summary>The last inputs of a short convolution, which the sums of the next tokens need.</summary>
 /// <param name="length">Number of inputs: the kernel size minus one.</param>
-public sealed class ConvolutionState(int length) : LayerState
+internal sealed class ConvolutionState(int length) : LayerState
 {
     private Tensor? _inputs;
     private Tensor? _document;

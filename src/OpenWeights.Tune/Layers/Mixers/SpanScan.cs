@@ -151,7 +151,7 @@ internal sealed record SpanDocuments(Tensor Own, Tensor Before)
 }
 
 /// <summary>The state that a recurrence carries from token to token.</summary>
-public sealed class ScanState : LayerState
+internal sealed class ScanState : LayerState
 {
     /// <inheritdoc/>
     public override long ByteLength => Value is { } held ? held.numel() * held.element_size() : 0;

@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Layers.Rope;
 
 /// <summary>Settings of the rotary position embedding, from config.json's rope_theta and rope_scaling (or rope_parameters).</summary>
-public sealed record RopeConfig
+internal sealed record RopeConfig
 {
     /// <summary>Base of the frequencies, rope_theta.</summary>
     public double Theta { get; init; } = 10000;
@@ -73,7 +73,7 @@ public sealed record RopeConfig
 }
 
 /// <summary>Scaling of rotary frequencies for contexts longer than the original one.</summary>
-public enum RopeKind
+internal enum RopeKind
 {
     /// <summary>No scaling (Su et al., RoFormer, 2021).</summary>
     Default,

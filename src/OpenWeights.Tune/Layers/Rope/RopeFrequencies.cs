@@ -4,7 +4,7 @@ namespace OpenWeights.Tune.Layers.Rope;
 /// Angular frequencies of rotary embeddings, computed in float64 with the formulas of transformers' modeling_rope_utils and
 /// rounded once to float32.
 /// </summary>
-public static class RopeFrequencies
+internal static class RopeFrequencies
 {
     /// <summary>Frequency of each rotated pair of dimensions, and the factor of cos and sin.</summary>
     /// <param name="rope">The rotary settings.</param>

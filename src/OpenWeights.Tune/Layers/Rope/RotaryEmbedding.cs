@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Layers.Rope;
 /// <summary>
 /// Rotary position embedding of queries and keys (Su et al., 2021), in the split-half layout of Hugging Face checkpoints.
 /// </summary>
-public sealed class RotaryEmbedding
+internal sealed class RotaryEmbedding
 {
     // Plain numbers, not tensors: a tensor in a field would be registered as a buffer, and cast with the model.
     private readonly RopeConfig _rope;

@@ -7,7 +7,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers.Streams;
 
 /// <summary>Settings of alternating updates (AltUp).</summary>
-public sealed record AltUpSettings
+internal sealed record AltUpSettings
 {
     /// <summary>Width of a stream.</summary>
     public required int HiddenSize { get; init; }
@@ -32,7 +32,7 @@ public sealed record AltUpSettings
 /// Alternating updates (Baykal et al., 2023): a layer reads one of several residual streams. The others are predicted from all of them, and
 /// corrected by the layer's change of its own.
 /// </summary>
-public sealed class AltUp : nn.Module
+internal sealed class AltUp : nn.Module
 {
     [ComponentName(Name = "correct_output_scale")]
     private readonly Parameter _scale;

@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers.Streams;
 
 /// <summary>Settings of a learned augmented residual layer.</summary>
-public sealed record LaurelSettings : FeedForwardSettings
+internal sealed record LaurelSettings : FeedForwardSettings
 {
     /// <inheritdoc/>
     public override string ModuleName { get; init; } = "laurel";
@@ -23,7 +23,7 @@ public sealed record LaurelSettings : FeedForwardSettings
 }
 
 /// <summary>Learned augmented residual layer (Menghani et al., 2024): x + norm(B A x), beside a layer's attention.</summary>
-public sealed class Laurel : LayerPart
+internal sealed class Laurel : LayerPart
 {
     [ComponentName(Name = "linear_left")]
     private readonly LinearLayer _left;

@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Layers.Streams;
 
 /// <summary>Makes the residual streams of AltUp from the embeddings, and one hidden state from them after the last layer.</summary>
-public sealed class StreamProjections
+internal sealed class StreamProjections
 {
     private readonly ModuleList<LinearLayer> _before;
     private readonly ModuleList<LinearLayer> _after;

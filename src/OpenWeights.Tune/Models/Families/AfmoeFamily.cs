@@ -7,7 +7,7 @@ using OpenWeights.Tune.Layers.Experts;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Arcee's Trinity models (2025): gated attention, without positions in layers without a window, and norms of inputs and outputs.</summary>
-public sealed class AfmoeFamily : IModelFamily
+internal sealed class AfmoeFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Afmoe;

@@ -6,7 +6,7 @@ using OpenWeights.Tune.Layers.Rope;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Apertus (Swiss AI Initiative, 2025): normalized queries and keys, and a feed-forward without a gate whose activation, xIELU, has learned parameters.</summary>
-public sealed class ApertusFamily : IModelFamily
+internal sealed class ApertusFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Apertus;

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Arcee's foundation models (Arcee AI, 2025): Llama with a feed-forward without a gate, and relu2.</summary>
-public sealed class ArceeFamily : IModelFamily
+internal sealed class ArceeFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Arcee;

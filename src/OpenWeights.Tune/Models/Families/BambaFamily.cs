@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Bamba (IBM, 2024): layers of Mamba-2, and some of attention, each with a feed-forward.</summary>
-public sealed class BambaFamily : IModelFamily
+internal sealed class BambaFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Bamba;

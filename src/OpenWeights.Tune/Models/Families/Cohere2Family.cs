@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Command R7B and Command A (Cohere, 2024): Command R with sliding windows in three of four layers, and no rotary embedding in the others.</summary>
-public sealed class Cohere2Family : IModelFamily
+internal sealed class Cohere2Family : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Cohere2;

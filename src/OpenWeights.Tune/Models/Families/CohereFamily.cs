@@ -6,7 +6,7 @@ using OpenWeights.Tune.Layers.Attention;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Command R (Cohere, 2024): attention and feed-forward in parallel, layer norms without bias, and interleaved rotary embedding.</summary>
-public sealed class CohereFamily : IModelFamily
+internal sealed class CohereFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Cohere;

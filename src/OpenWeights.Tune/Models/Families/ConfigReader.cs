@@ -5,7 +5,7 @@ using System.Text.Json.Nodes;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Reads settings of a config.json; error messages name the setting, its value and what is expected.</summary>
-public sealed class ConfigReader
+internal sealed class ConfigReader
 {
     private const int MostLayers = 10_000;
 

@@ -6,7 +6,7 @@ using OpenWeights.Tune.Layers.Experts;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>DeepSeek-V2 (DeepSeek-AI, 2024): latent attention, and mixtures of many small experts with shared ones.</summary>
-public sealed class DeepSeekV2Family : IModelFamily
+internal sealed class DeepSeekV2Family : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.DeepSeekV2;

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>DeepSeek-V3 (DeepSeek-AI, 2024): latent attention, and mixtures with sigmoid scores, a correction and groups. Also Moonlight.</summary>
-public sealed class DeepSeekV3Family : IModelFamily
+internal sealed class DeepSeekV3Family : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.DeepSeekV3;

@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers.Attention;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>dots.llm1 (rednote, 2025): Qwen3's attention with the mixtures of DeepSeek-V3.</summary>
-public sealed class Dots1Family : IModelFamily
+internal sealed class Dots1Family : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Dots1;

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>ERNIE 4.5 (Baidu, 2025) without experts: Llama with interleaved rotary embedding.</summary>
-public sealed class Ernie45Family : IModelFamily
+internal sealed class Ernie45Family : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Ernie45;

@@ -6,7 +6,7 @@ using OpenWeights.Tune.Layers.Experts;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>ERNIE 4.5 (Baidu, 2025) with experts: a softmax router whose choice is corrected, and shared experts.</summary>
-public sealed class Ernie45MoeFamily : IModelFamily
+internal sealed class Ernie45MoeFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Ernie45Moe;

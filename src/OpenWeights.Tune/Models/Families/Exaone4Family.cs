@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers.Attention;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>EXAONE 4 (LG AI Research, 2025): norms of outputs, and of queries and keys. If there are sliding windows, layers without one have no rotary embedding.</summary>
-public sealed class Exaone4Family : IModelFamily
+internal sealed class Exaone4Family : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Exaone4;

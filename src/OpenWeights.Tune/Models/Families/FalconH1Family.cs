@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers.Mixers;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Falcon-H1 (TII, 2025): in each layer attention and Mamba-2 side by side, and a factor at every place.</summary>
-public sealed class FalconH1Family : IModelFamily
+internal sealed class FalconH1Family : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.FalconH1;

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>The families by model_type. To add one, add its file and a line here.</summary>
-public static class FamilyRegistry
+internal static class FamilyRegistry
 {
     private static readonly IModelFamily[] s_families =
     [
@@ -160,7 +160,7 @@ public static class FamilyRegistry
 }
 
 /// <summary>A family of open-weight models: converts its config.json to a decoder config.</summary>
-public interface IModelFamily
+internal interface IModelFamily
 {
     /// <summary>Names of the family and defaults of its settings.</summary>
     FamilyFacts Facts { get; }

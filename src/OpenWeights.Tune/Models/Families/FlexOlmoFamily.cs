@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers.Experts;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>FlexOlmo (Ai2, 2025): OLMo 2 with a mixture of experts in every layer.</summary>
-public sealed class FlexOlmoFamily : IModelFamily
+internal sealed class FlexOlmoFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.FlexOlmo;

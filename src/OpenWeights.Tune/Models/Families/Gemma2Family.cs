@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Models.Families;
 /// <summary>
 /// Gemma 2 (Gemma Team, 2024): Gemma with pre- and post-norms, soft caps of scores and logits, and a sliding window in every other layer.
 /// </summary>
-public sealed class Gemma2Family : IModelFamily
+internal sealed class Gemma2Family : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Gemma2;

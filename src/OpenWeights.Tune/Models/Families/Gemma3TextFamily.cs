@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Models.Families;
 /// Text models of Gemma 3 (Gemma Team, 2025): Gemma 2 with normalized queries and keys instead of soft caps, five layers with a
 /// sliding window for each without, and separate rotary frequencies for the layers with a window.
 /// </summary>
-public sealed class Gemma3TextFamily : IModelFamily
+internal sealed class Gemma3TextFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Gemma3Text;

@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Models.Families;
 /// Text models of Gemma 3n (Google, 2025): several residual streams (AltUp), residual layers beside attention (LAuReL), an embedding for
 /// each layer, keys and values that later layers share, and sparse feed-forward blocks.
 /// </summary>
-public sealed class Gemma3nTextFamily : IModelFamily
+internal sealed class Gemma3nTextFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Gemma3nText;

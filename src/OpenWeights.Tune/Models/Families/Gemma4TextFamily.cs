@@ -13,7 +13,7 @@ namespace OpenWeights.Tune.Models.Families;
 /// Text models of Gemma 4 (Google, 2026): layers with other heads where attention is full, normalized values, keys and values that later
 /// layers share, an embedding for each layer, and a mixture of experts beside the feed-forward block.
 /// </summary>
-public sealed class Gemma4TextFamily : IModelFamily
+internal sealed class Gemma4TextFamily : IModelFamily
 {
     private const double RotatedShare = 0.25;
 

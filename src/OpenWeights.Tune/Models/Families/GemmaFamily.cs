@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Gemma 1 (Gemma Team, 2024): GeGLU, norms with a scale of one plus their weight, scaled embeddings.</summary>
-public sealed class GemmaFamily : IModelFamily
+internal sealed class GemmaFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Gemma;

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>GLM-4-0414 (Zhipu AI, 2025): GLM-4 9B with norms of inputs and outputs.</summary>
-public sealed class Glm4Family : IModelFamily
+internal sealed class Glm4Family : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Glm4;

@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers.Attention;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>GLM 4.5 to 4.7 (Z.ai, 2025): half of each head rotated, and the mixtures of DeepSeek-V3.</summary>
-public sealed class Glm4MoeFamily : IModelFamily
+internal sealed class Glm4MoeFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Glm4Moe;

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>GLM 4.7 Flash (Z.ai, 2026): DeepSeek-V3's latent attention and mixtures.</summary>
-public sealed class Glm4MoeLiteFamily : IModelFamily
+internal sealed class Glm4MoeLiteFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Glm4MoeLite;

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>GLM-4 9B (Zhipu AI, 2024): half of each head rotated, in interleaved pairs, and gate and up projections in one.</summary>
-public sealed class GlmFamily : IModelFamily
+internal sealed class GlmFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Glm;

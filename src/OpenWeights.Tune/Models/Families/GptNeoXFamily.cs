@@ -6,7 +6,7 @@ using OpenWeights.Tune.Layers.Attention;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>GPT-NeoX (Black et al., 2022) and Pythia (Biderman et al., 2023): layer norms, a quarter of each head rotated, query, key and value of a head next to each other, and attention and feed-forward in parallel.</summary>
-public sealed class GptNeoXFamily : IModelFamily
+internal sealed class GptNeoXFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.GptNeoX;

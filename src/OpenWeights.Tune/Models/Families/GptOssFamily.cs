@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers.Experts;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>GPT-OSS (OpenAI, 2025): attention sinks, windows in every other layer, and experts with biases and a clamped activation.</summary>
-public sealed class GptOssFamily : IModelFamily
+internal sealed class GptOssFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.GptOss;

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Granite 3 (IBM, 2024): Llama with factors of embeddings, scores, residuals and logits.</summary>
-public sealed class GraniteFamily : IModelFamily
+internal sealed class GraniteFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Granite;

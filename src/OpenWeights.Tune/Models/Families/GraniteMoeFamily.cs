@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Granite 3 with experts (IBM, 2024).</summary>
-public sealed class GraniteMoeFamily : IModelFamily
+internal sealed class GraniteMoeFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.GraniteMoe;

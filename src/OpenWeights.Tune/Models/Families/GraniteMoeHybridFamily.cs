@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Granite 4 (IBM, 2025): Granite with layers of Mamba-2 and some of attention, each with a shared feed-forward, and a mixture of experts beside it.</summary>
-public sealed class GraniteMoeHybridFamily : IModelFamily
+internal sealed class GraniteMoeHybridFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.GraniteMoeHybrid;

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Granite 3 with experts of which one reads every token (IBM, 2025).</summary>
-public sealed class GraniteMoeSharedFamily : IModelFamily
+internal sealed class GraniteMoeSharedFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.GraniteMoeShared;

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Granite with sliding windows (IBM, 2026): Granite 3 with attention sinks, and a rotary base for each layer.</summary>
-public sealed class GraniteSwaFamily : IModelFamily
+internal sealed class GraniteSwaFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.GraniteSwa;

@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Helium 1 (Kyutai, 2025): Llama with interleaved rotary embedding.</summary>
-public sealed class HeliumFamily : IModelFamily
+internal sealed class HeliumFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Helium;

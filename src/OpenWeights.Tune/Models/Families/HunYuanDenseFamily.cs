@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers.Attention;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Hunyuan's dense models (Tencent, 2025): Llama with norms of queries and keys after the rotary embedding.</summary>
-public sealed class HunYuanDenseFamily : IModelFamily
+internal sealed class HunYuanDenseFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.HunYuanDense;

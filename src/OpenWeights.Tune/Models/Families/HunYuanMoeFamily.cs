@@ -6,7 +6,7 @@ using OpenWeights.Tune.Layers.Experts;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Hunyuan-A13B (Tencent, 2025): Hunyuan's attention with experts of which one reads every token.</summary>
-public sealed class HunYuanMoeFamily : IModelFamily
+internal sealed class HunYuanMoeFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.HunyuanMoe;

@@ -7,7 +7,7 @@ using OpenWeights.Tune.Layers.Experts;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Hy 3 (Tencent, 2026): norms of queries and keys, and a sigmoid router with shared experts.</summary>
-public sealed class Hy3Family : IModelFamily
+internal sealed class Hy3Family : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Hy3;

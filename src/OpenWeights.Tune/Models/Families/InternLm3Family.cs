@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>InternLM 3 (Shanghai AI Laboratory, 2025): Llama with other names of the settings of biases.</summary>
-public sealed class InternLm3Family : IModelFamily
+internal sealed class InternLm3Family : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.InternLm3;

@@ -7,7 +7,7 @@ using OpenWeights.Tune.Layers.Mixers;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Jamba (AI21, 2024): layers of Mamba, some of attention without positions, and a mixture of experts in some.</summary>
-public sealed class JambaFamily : IModelFamily
+internal sealed class JambaFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Jamba;

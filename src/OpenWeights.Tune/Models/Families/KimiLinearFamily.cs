@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Models.Families;
 /// Kimi Linear (Moonshot AI, 2025): three layers of linear attention with a decay per channel for each layer of latent attention without positions,
 /// and the mixtures of experts of DeepSeek-V3.
 /// </summary>
-public sealed class KimiLinearFamily : IModelFamily
+internal sealed class KimiLinearFamily : IModelFamily
 {
     private const int UsualHeads = 32;
     private const int UsualWidth = 128;

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>LFM 2 (Liquid AI, 2025): short convolutions between gates in most layers, attention in the others.</summary>
-public sealed class Lfm2Family : IModelFamily
+internal sealed class Lfm2Family : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Lfm2;

@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers.Experts;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>LFM 2 with experts (Liquid AI, 2025): sigmoid scores with a correction, after a few dense layers.</summary>
-public sealed class Lfm2MoeFamily : IModelFamily
+internal sealed class Lfm2MoeFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Lfm2Moe;

@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers.Attention;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>LFM 3 (Liquid AI, 2026): LFM 2 with sliding windows, norms of what parts give, and attention with a gate of each head.</summary>
-public sealed class Lfm3Family : IModelFamily
+internal sealed class Lfm3Family : IModelFamily
 {
     private static readonly string[] s_types = [LayerTypes.Full, LayerTypes.Sliding, LayerTypes.Convolution];
 

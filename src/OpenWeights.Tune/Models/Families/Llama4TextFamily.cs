@@ -7,7 +7,7 @@ using OpenWeights.Tune.Layers.Experts;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Text models of Llama 4 (Meta, 2025): attention in chunks, every fourth layer without positions, and experts whose input the router scales.</summary>
-public sealed class Llama4TextFamily : IModelFamily
+internal sealed class Llama4TextFamily : IModelFamily
 {
     private const string ChunkedAttention = "chunked_attention";
 

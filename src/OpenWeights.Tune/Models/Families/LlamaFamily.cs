@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Models.Families;
 /// <summary>
 /// Llama 1 to 3.3 (Touvron et al., 2023): pre-norm, rotary embedding, grouped-query attention, SwiGLU. Also SmolLM 1 and 2.
 /// </summary>
-public sealed class LlamaFamily : IModelFamily
+internal sealed class LlamaFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Llama;

@@ -7,7 +7,7 @@ using OpenWeights.Tune.Layers.Rope;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Mamba-2 (Dao and Gu, 2024): layers of a Mamba-2 mixer alone. Also Codestral Mamba.</summary>
-public sealed class Mamba2Family : IModelFamily
+internal sealed class Mamba2Family : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Mamba2;

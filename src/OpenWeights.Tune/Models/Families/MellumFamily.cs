@@ -6,7 +6,7 @@ using OpenWeights.Tune.Layers.Experts;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Mellum 2 (JetBrains, 2026): Qwen3-MoE with windows in some layers, and a rotary base for each kind of layer.</summary>
-public sealed class MellumFamily : IModelFamily
+internal sealed class MellumFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Mellum;

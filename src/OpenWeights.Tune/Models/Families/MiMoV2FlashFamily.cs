@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>MiMo-V2-Flash (Xiaomi, 2025): values of another width, sinks and twice the key/value heads in layers with a window, and the mixtures of DeepSeek-V3.</summary>
-public sealed class MiMoV2FlashFamily : IModelFamily
+internal sealed class MiMoV2FlashFamily : IModelFamily
 {
     private const double RotatedShare = 0.334;
 

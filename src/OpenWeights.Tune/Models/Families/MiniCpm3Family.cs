@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>MiniCPM 3 (OpenBMB, 2024): latent attention, with factors of embeddings, residuals and logits (Hu et al., 2024).</summary>
-public sealed class MiniCpm3Family : IModelFamily
+internal sealed class MiniCpm3Family : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.MiniCpm3;

@@ -6,7 +6,7 @@ using OpenWeights.Tune.Layers.Experts;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>MiniMax-M2 (2025): norms over all heads, a part of each head rotated, and a sigmoid router.</summary>
-public sealed class MiniMaxM2Family : IModelFamily
+internal sealed class MiniMaxM2Family : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.MiniMaxM2;

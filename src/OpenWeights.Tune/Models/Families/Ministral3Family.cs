@@ -6,7 +6,7 @@ using OpenWeights.Tune.Layers.Rope;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Ministral 3 (Mistral AI, 2025): Mistral with queries whose factor grows with their position.</summary>
-public sealed class Ministral3Family : IModelFamily
+internal sealed class Ministral3Family : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Ministral3;

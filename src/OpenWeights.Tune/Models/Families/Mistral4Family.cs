@@ -8,7 +8,7 @@ using OpenWeights.Tune.Layers.Rope;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Mistral 4 (Mistral AI, 2026): latent attention with queries whose factor grows with their position, and mixtures with shared experts.</summary>
-public sealed class Mistral4Family : IModelFamily
+internal sealed class Mistral4Family : IModelFamily
 {
     private const string Beta = "llama_4_scaling_beta";
     private const double UsualBeta = 0.1;

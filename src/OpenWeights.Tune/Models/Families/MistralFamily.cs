@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Mistral (Jiang et al., 2023): Llama without biases, and in its first version with a sliding window in all layers.</summary>
-public sealed class MistralFamily : IModelFamily
+internal sealed class MistralFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Mistral;

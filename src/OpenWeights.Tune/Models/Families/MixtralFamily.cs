@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers.Experts;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Mixtral (Jiang et al., 2024): Mistral with a mixture of experts in every layer.</summary>
-public sealed class MixtralFamily : IModelFamily
+internal sealed class MixtralFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Mixtral;

@@ -6,7 +6,7 @@ using OpenWeights.Tune.Layers.Attention;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>nanochat (Karpathy, 2025): norms without weights, also of the embeddings and, after the rotary embedding, of queries and keys; relu2, and a soft cap of the logits.</summary>
-public sealed class NanoChatFamily : IModelFamily
+internal sealed class NanoChatFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.NanoChat;

@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Nemotron 3 and 4 (NVIDIA, 2024) and Minitron: layer norms whose scale is one plus the weight, half of each head rotated, and a feed-forward without a gate, with relu2.</summary>
-public sealed class NemotronFamily : IModelFamily
+internal sealed class NemotronFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Nemotron;

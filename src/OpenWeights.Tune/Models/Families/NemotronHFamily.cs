@@ -11,7 +11,7 @@ namespace OpenWeights.Tune.Models.Families;
 /// <summary>
 /// Nemotron-H and Nemotron 3 (NVIDIA, 2025): each layer is a Mamba-2 mixer, attention without positions, a feed-forward, or a mixture of experts.
 /// </summary>
-public sealed class NemotronHFamily : IModelFamily
+internal sealed class NemotronHFamily : IModelFamily
 {
     private const string Mixer = "mixer";
 

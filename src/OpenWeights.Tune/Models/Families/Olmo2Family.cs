@@ -6,7 +6,7 @@ using OpenWeights.Tune.Layers.Attention;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>OLMo 2 (OLMo Team, 2024): Llama with post-norms, and norms over all heads of queries and keys.</summary>
-public sealed class Olmo2Family : IModelFamily
+internal sealed class Olmo2Family : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Olmo2;

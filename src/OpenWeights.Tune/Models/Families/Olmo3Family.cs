@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers.Rope;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>OLMo 3 (Ai2, 2025): OLMo 2 with sliding windows in three of four layers, where the rotary embedding is not scaled.</summary>
-public sealed class Olmo3Family : IModelFamily
+internal sealed class Olmo3Family : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Olmo3;

@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Models.Families;
 /// OLMo Hybrid (OLMo Team, 2026): layers of OLMo 3, with norms of the outputs of their parts, between layers of Gated DeltaNet, with norms of the
 /// inputs.
 /// </summary>
-public sealed class OlmoHybridFamily : IModelFamily
+internal sealed class OlmoHybridFamily : IModelFamily
 {
     // transformers gives this norm no epsilon of the config.
     private const double GateNormEpsilon = 1e-5;

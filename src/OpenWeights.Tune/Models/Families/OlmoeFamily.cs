@@ -6,7 +6,7 @@ using OpenWeights.Tune.Layers.Experts;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>OLMoE (Ai2, 2024): norms over all heads of queries and keys, and a mixture of many small experts in every layer.</summary>
-public sealed class OlmoeFamily : IModelFamily
+internal sealed class OlmoeFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Olmoe;

@@ -7,7 +7,7 @@ namespace OpenWeights.Tune.Models.Families;
 /// <summary>
 /// Phi-3, Phi-3.5, Phi-4 and Phi-4-mini (Abdin et al., 2024): fused projections, LongRoPE, and in Phi-4-mini partial rotary embedding.
 /// </summary>
-public sealed class Phi3Family : IModelFamily
+internal sealed class Phi3Family : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Phi3;

@@ -6,7 +6,7 @@ using OpenWeights.Tune.Layers.Attention;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Phi-1, Phi-1.5 and Phi-2 (Microsoft, 2023): attention and feed-forward in parallel, layer norms, a part of each head rotated, and biases on all projections.</summary>
-public sealed class PhiFamily : IModelFamily
+internal sealed class PhiFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Phi;

@@ -7,7 +7,7 @@ using OpenWeights.Tune.Layers.Rope;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Phi-3.5-MoE (Microsoft, 2024): layer norms with biases, and SparseMixer's router, computed as in evaluation in training too.</summary>
-public sealed class PhiMoeFamily : IModelFamily
+internal sealed class PhiMoeFamily : IModelFamily
 {
     private const string Short = "short_mscale";
     private const string Long = "long_mscale";

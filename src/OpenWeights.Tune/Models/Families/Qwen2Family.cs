@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Qwen2 and 2.5 (Yang et al., 2024): Llama with biases on query, key and value.</summary>
-public sealed class Qwen2Family : IModelFamily
+internal sealed class Qwen2Family : IModelFamily
 {
     private readonly int _firstWindow;
 

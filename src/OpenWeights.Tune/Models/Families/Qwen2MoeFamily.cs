@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Qwen1.5-MoE and Qwen2-MoE (Yang et al., 2024): Qwen2 with mixtures of experts, including a gated shared expert.</summary>
-public sealed class Qwen2MoeFamily : IModelFamily
+internal sealed class Qwen2MoeFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Qwen2Moe;

@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers.Mixers;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Text models of Qwen 3.5 with experts (Qwen Team, 2026): a mixture in every layer, whose weights are always divided by their sum.</summary>
-public sealed class Qwen35MoeTextFamily : IModelFamily
+internal sealed class Qwen35MoeTextFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Qwen35MoeText;

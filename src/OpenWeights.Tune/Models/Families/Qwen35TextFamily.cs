@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers.Mixers;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Text models of Qwen 3.5 (Qwen Team, 2026): three layers of Gated DeltaNet for each of gated attention.</summary>
-public sealed class Qwen35TextFamily : IModelFamily
+internal sealed class Qwen35TextFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Qwen35Text;

@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers.Attention;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Qwen3 (Yang et al., 2025): Llama with normalized queries and keys.</summary>
-public sealed class Qwen3Family : IModelFamily
+internal sealed class Qwen3Family : IModelFamily
 {
     /// <summary>Creates the family.</summary>
     public Qwen3Family()

@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers.Attention;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Qwen3-MoE (Yang et al., 2025): Qwen3 with mixtures of experts.</summary>
-public sealed class Qwen3MoeFamily : IModelFamily
+internal sealed class Qwen3MoeFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Qwen3Moe;

@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers.Mixers;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Qwen3-Next (Qwen Team, 2025): three layers of Gated DeltaNet for each of gated attention, and mixtures of experts.</summary>
-public sealed class Qwen3NextFamily : IModelFamily
+internal sealed class Qwen3NextFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.Qwen3Next;

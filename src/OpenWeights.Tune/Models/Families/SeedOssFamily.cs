@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Seed-OSS (ByteDance, 2025): Llama with biases on query, key and value projections.</summary>
-public sealed class SeedOssFamily : IModelFamily
+internal sealed class SeedOssFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.SeedOss;

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>SmolLM3 (Hugging Face, 2025): Llama without rotary embedding in every fourth layer (NoPE; Yang et al., 2025).</summary>
-public sealed class SmolLm3Family : IModelFamily
+internal sealed class SmolLm3Family : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.SmolLm3;

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>Solar Open (Upstage, 2025): the mixtures of DeepSeek-V3 in every layer.</summary>
-public sealed class SolarOpenFamily : IModelFamily
+internal sealed class SolarOpenFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.SolarOpen;

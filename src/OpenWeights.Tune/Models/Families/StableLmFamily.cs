@@ -6,7 +6,7 @@ using OpenWeights.Tune.Layers.Attention;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>StableLM 3B (Stability AI, 2023) and StableLM 2: layer norms, a quarter of each head rotated, and in StableLM 2 12B parallel parts and a norm for each head.</summary>
-public sealed class StableLmFamily : IModelFamily
+internal sealed class StableLmFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.StableLm;

@@ -5,7 +5,7 @@ using OpenWeights.Tune.Layers;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>StarCoder 2 (BigCode, 2024): layer norms, sliding windows, biases, and a feed-forward without a gate.</summary>
-public sealed class StarCoder2Family : IModelFamily
+internal sealed class StarCoder2Family : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.StarCoder2;

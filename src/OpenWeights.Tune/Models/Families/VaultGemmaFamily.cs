@@ -4,7 +4,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Tune.Models.Families;
 
 /// <summary>VaultGemma (Google, 2025): Gemma 2 without norms of outputs.</summary>
-public sealed class VaultGemmaFamily : IModelFamily
+internal sealed class VaultGemmaFamily : IModelFamily
 {
     /// <inheritdoc/>
     public FamilyFacts Facts => FamilyTable.VaultGemma;

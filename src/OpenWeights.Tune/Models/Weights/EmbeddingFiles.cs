@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Models.Weights;
 /// The files that make a model's folder, or an adapter's, one of sentence-transformers: modules.json names the steps (transformer, pooling, normalising),
 /// and each has its settings in a file of its own.
 /// </summary>
-public static class EmbeddingFiles
+internal static class EmbeddingFiles
 {
     /// <summary>The setting of config.json that makes transformers' attention look both ways.</summary>
     internal const string CausalKey = "is_causal";

@@ -3,7 +3,7 @@ using OpenWeights.Formats.HuggingFace;
 namespace OpenWeights.Tune.Models.Weights;
 
 /// <summary>A model with the folder it was loaded from.</summary>
-public sealed class LoadedModel : IDisposable
+internal sealed class LoadedModel : IDisposable
 {
     internal LoadedModel(ModelFolder folder, CausalLanguageModel model, IReadOnlyList<string> warnings)
     {

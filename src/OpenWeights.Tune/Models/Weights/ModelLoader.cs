@@ -12,7 +12,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Models.Weights;
 
 /// <summary>Loads models from Hugging Face folders.</summary>
-public static class ModelLoader
+internal static class ModelLoader
 {
     /// <summary>Reads the config, checks all tensors against it, and loads the weights.</summary>
     /// <param name="path">The model's folder.</param>

@@ -8,7 +8,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Models.Weights;
 
 /// <summary>Random weights for training from scratch, generated on the CPU, so that a seed gives the same model everywhere.</summary>
-public sealed class RandomWeightSource : IWeightSource, IDisposable
+internal sealed class RandomWeightSource : IWeightSource, IDisposable
 {
     // The logarithm of zero is none.
     private const double SlowestDecay = 0.01;

@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Objectives.Embeddings;
 /// <param name="settings">How it makes vectors.</param>
 /// <param name="tokenizer">Tokenizes the texts.</param>
 /// <param name="batchSize">Number of texts that the model reads together.</param>
-public sealed class TextEmbedder(CausalLanguageModel model, EmbeddingSettings settings, RowTokenizer tokenizer, int batchSize = 16)
+internal sealed class TextEmbedder(CausalLanguageModel model, EmbeddingSettings settings, RowTokenizer tokenizer, int batchSize = 16)
 {
     // Memory grows with the tokens that are read together, padding with them.
     private const int TokensAtOnce = 2048;

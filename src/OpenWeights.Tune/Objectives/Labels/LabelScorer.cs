@@ -15,7 +15,7 @@ namespace OpenWeights.Tune.Objectives.Labels;
 /// <param name="model">The model, with its adapter.</param>
 /// <param name="tokenizer">Tokenizes the texts.</param>
 /// <param name="batchSize">Number of texts that the model reads together.</param>
-public sealed class LabelScorer(CausalLanguageModel model, RowTokenizer tokenizer, int batchSize = 8)
+internal sealed class LabelScorer(CausalLanguageModel model, RowTokenizer tokenizer, int batchSize = 8)
 {
     /// <summary>The labels; one for a reward model.</summary>
     /// <exception cref="InvalidDataException">The model is a language model.</exception>

@@ -8,7 +8,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Objectives.Preferences;
 
 /// <summary>Base of the objectives that train on pairs of a chosen and a rejected answer. The loss is a mean over the pairs of a step.</summary>
-public abstract class PairObjective : IObjective, IRankedObjective
+internal abstract class PairObjective : IObjective, IRankedObjective
 {
     private long _tokens;
 

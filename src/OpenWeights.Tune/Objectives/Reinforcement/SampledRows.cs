@@ -4,7 +4,7 @@ using OpenWeights.Tune.Data.Tokens;
 namespace OpenWeights.Tune.Objectives.Reinforcement;
 
 /// <summary>Rows of sampled answers.</summary>
-public static class SampledRows
+internal static class SampledRows
 {
     /// <summary>A row of a prompt and its answer.</summary>
     /// <param name="ids">Tokens of both.</param>

@@ -6,7 +6,7 @@ using OpenWeights.Formats.Files;
 namespace OpenWeights.Tune.Training.Checkpoints;
 
 /// <summary>The checkpoints of a run. Each is written completely or not at all, and verified byte for byte before it is used.</summary>
-public sealed class CheckpointStore
+internal sealed class CheckpointStore
 {
     private const string ChecksumName = "checksums.json";
     private const string Prefix = "step-";

@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Training.Memory;
 /// <summary>Memory available to this process on a device.</summary>
 /// <param name="Bytes">Available bytes, including what this process already uses.</param>
 /// <param name="Where">Whose memory it is, such as "this machine's memory".</param>
-public sealed record AvailableMemory(long Bytes, string Where)
+internal sealed record AvailableMemory(long Bytes, string Where)
 {
     /// <summary>Fraction that a run may use, to leave a reserve.</summary>
     public const double Share = 0.95;

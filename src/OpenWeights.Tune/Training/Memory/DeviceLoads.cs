@@ -44,4 +44,4 @@ internal sealed record DeviceLoads(IReadOnlyList<int> Counts, IReadOnlyList<Devi
 /// <param name="Device">The device.</param>
 /// <param name="Bytes">Bytes of the run.</param>
 /// <param name="Free">Its free memory; null if unknown.</param>
-public sealed record DeviceLoad(Device Device, long Bytes, long? Free);
+internal sealed record DeviceLoad(Device Device, long Bytes, long? Free);

@@ -8,7 +8,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Training.Memory;
 
 /// <summary>The data type for results that should be exact: float64 on a CPU, as far as memory allows it.</summary>
-public static class ExactDType
+internal static class ExactDType
 {
     // The fraction of the memory that the weights may take; the rest is for states and logits.
     private const double Share = 0.8;

@@ -6,7 +6,7 @@ namespace OpenWeights.Tune.Training.Memory;
 /// <summary>A change of settings that reduces a run's memory.</summary>
 /// <param name="Settings">The changed settings, as on a command line.</param>
 /// <param name="Estimate">The estimate with these settings.</param>
-public sealed record MemoryChange(IReadOnlyList<string> Settings, MemoryEstimate Estimate)
+internal sealed record MemoryChange(IReadOnlyList<string> Settings, MemoryEstimate Estimate)
 {
     private const int MinLength = 128;
 

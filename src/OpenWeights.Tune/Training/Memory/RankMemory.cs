@@ -8,7 +8,7 @@ namespace OpenWeights.Tune.Training.Memory;
 /// <param name="Activations">Activations of a micro-batch.</param>
 /// <param name="Other">The program, and a reference or teacher.</param>
 /// <param name="Sent">What a rank sends in a step of the optimizer.</param>
-public sealed record RankMemory(string Shard, long Weights, long Gradients, long Optimizer, long Activations, long Other, long Sent)
+internal sealed record RankMemory(string Shard, long Weights, long Gradients, long Optimizer, long Activations, long Other, long Sent)
 {
     /// <summary>What ranks can share out.</summary>
     public static IReadOnlyList<string> Shards { get; } = ["none", "optimizer", "gradients", "parameters"];

@@ -17,7 +17,7 @@ namespace OpenWeights.Tune.Training.Memory;
 /// <summary>
 /// Estimates a run's memory from config.json and its settings, before any weight is loaded, and compares it with the available memory.
 /// </summary>
-public sealed class RunMemory
+internal sealed class RunMemory
 {
     // Copies of a chunk of logits that objectives besides cross entropy hold, with what is watched.
     private const int ScoresOfOtherLosses = 3;

@@ -5,7 +5,7 @@ using TorchSharp;
 namespace OpenWeights.Tune.Training.Ranks;
 
 /// <summary>The ranks that compute a run together, as this process sees them. One process is the only rank of its run.</summary>
-public sealed class RunRanks : IDisposable
+internal sealed class RunRanks : IDisposable
 {
     private RunRanks(RankGroup group) => Group = group;
 

@@ -11,7 +11,7 @@ namespace OpenWeights.Tune.Training.Recording;
 /// A TensorBoard event file: records of length, masked CRC-32C, an Event message and its masked CRC-32C (tensorflow's record_writer.h and
 /// event.proto). Scalars need only five fields, so they are written here without a library.
 /// </summary>
-public sealed class EventFile : IDisposable
+internal sealed class EventFile : IDisposable
 {
     private const string Prefix = "events.out.tfevents.";
 

@@ -7,7 +7,7 @@ using System.Text.Unicode;
 namespace OpenWeights.Tune.Training.Recording;
 
 /// <summary>A file of JSON lines that each belong to a step, written immediately: metrics.jsonl and samples.jsonl.</summary>
-public sealed class LinesFile : IDisposable
+internal sealed class LinesFile : IDisposable
 {
     private static readonly JsonSerializerOptions s_readable = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
     private readonly FileStream _stream;

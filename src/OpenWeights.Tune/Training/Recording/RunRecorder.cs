@@ -5,7 +5,7 @@ using OpenWeights.Tune.Training.Recording.Mlflow;
 namespace OpenWeights.Tune.Training.Recording;
 
 /// <summary>Records a run: metrics.jsonl, samples.jsonl, TensorBoard events, and report.html.</summary>
-public sealed class RunRecorder : IDisposable
+internal sealed class RunRecorder : IDisposable
 {
     private readonly RunFolder _folder;
     private readonly RunPlan _plan;

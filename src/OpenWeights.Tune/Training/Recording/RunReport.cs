@@ -162,7 +162,7 @@ internal static class RunReport
 /// <param name="Samples">The lines of samples.jsonl.</param>
 /// <param name="Config">The text of config.yaml.</param>
 /// <param name="Manifest">The text of manifest.json.</param>
-public sealed record ReportContent(RunPlan Plan, string State, IReadOnlyList<JsonObject> Metrics, IReadOnlyList<JsonObject> Samples, string Config, string Manifest)
+internal sealed record ReportContent(RunPlan Plan, string State, IReadOnlyList<JsonObject> Metrics, IReadOnlyList<JsonObject> Samples, string Config, string Manifest)
 {
     /// <summary>The values of a key by step, for lines that have it.</summary>
     /// <param name="key">A key of metrics.jsonl.</param>

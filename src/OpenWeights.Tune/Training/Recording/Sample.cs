@@ -3,7 +3,7 @@ using System.Text.Json.Serialization;
 namespace OpenWeights.Tune.Training.Recording;
 
 /// <summary>A generated answer during training; one line of samples.jsonl.</summary>
-public sealed record Sample
+internal sealed record Sample
 {
     /// <summary>Number of completed steps.</summary>
     [JsonPropertyName("step")]

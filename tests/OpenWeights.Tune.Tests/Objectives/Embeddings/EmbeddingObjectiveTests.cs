@@ -12,7 +12,7 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Tests.Objectives.Embeddings;
 
 /// <summary>The contrastive loss, its masks and its gradients, against a recomputation in float64 that looks at each pair of texts by itself.</summary>
-public sealed class EmbeddingObjectiveTests
+internal sealed class EmbeddingObjectiveTests
 {
     private const double Temperature = 0.07;
 
