@@ -43,10 +43,6 @@ public sealed class RankNetworkTests
         _ = Ip($"netns del {s_names}b");
     }
 
-    /// <summary>Mends the line, which a test may have cut.</summary>
-    [SetUp]
-    public void Mend() => Assert.That(Ip($"-n {s_names}a link set {s_names}x up"), Is.Null);
-
     [Test]
     public void Ranks_of_two_networks_come_together()
     {
