@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>The parallel section: what several ranks of a run share out among themselves. It changes no number that a run computes.</summary>
-internal sealed record ParallelSection
+public sealed record ParallelSection
 {
     /// <summary>What is shared out besides the rows.</summary>
     [Setting(

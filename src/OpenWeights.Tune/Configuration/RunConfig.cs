@@ -45,7 +45,7 @@ public sealed record RunConfig
 
     /// <summary>What several ranks share out.</summary>
     [Setting("What several ranks share out among themselves.")]
-    internal ParallelSection Parallel { get; init; } = new();
+    public ParallelSection Parallel { get; init; } = new();
 
     /// <summary>Recording by an MLflow server; null for none.</summary>
     [Setting("Record the run by an MLflow server too; without this section it is recorded in its folder only.")]

@@ -12,6 +12,9 @@ internal interface ITrainedModel : IDisposable
     /// <summary>The trained parameters.</summary>
     IReadOnlyList<TrainedParameter> Parameters { get; }
 
+    /// <summary>The trained weights that each rank has whole: all, unless ranks share out the weights of the layers, which are never copied from the first.</summary>
+    internal IEnumerable<TorchSharp.torch.Tensor> WholeWeights => Model.Stack.LayerWeights is null || ResultName == "adapter" ? Parameters.Select(static p => p.Parameter) : [];
+
     /// <summary>Name of the result's folder in the run folder: adapter or model.</summary>
     string ResultName { get; }
 

@@ -138,6 +138,12 @@ internal sealed class RunDraft
                 listener.Warn($"parallel.shard: {config.Parallel.Shard} computes each layer again in the backward pass; training.activation_checkpointing is block.");
                 config = config with { Training = config.Training with { ActivationCheckpointing = "block" } };
             }
+
+            if (config.Parallel.Shard == "parameters" && config.Evaluation.GenerateRows > 0)
+            {
+                listener.Warn("parallel.shard: parameters generates no answers while training, because no rank has the whole model; evaluation.generate_rows is 0.");
+                config = config with { Evaluation = config.Evaluation with { GenerateRows = 0 } };
+            }
         }
 
         // Classes of the user's are found, or not, before anything is read.

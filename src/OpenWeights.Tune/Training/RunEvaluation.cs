@@ -117,7 +117,7 @@ internal sealed class RunEvaluation
     internal RunResult Choose(long lastStep)
     {
         var step = ChooseStep(lastStep);
-        _draft.Ranks.TakeFromFirst(_trained.Parameters.Select(static p => p.Parameter));
+        _draft.Ranks.TakeFromFirst(_trained.WholeWeights);
         return new(_folder!.ResultPath(_trained.ResultName), step, lastStep)
         {
             BestStep = _best.Loss is null ? null : _best.Step,
@@ -131,7 +131,7 @@ internal sealed class RunEvaluation
     internal void FollowChoice()
     {
         PutAverage(false);
-        _draft.Ranks.TakeFromFirst(_trained.Parameters.Select(static p => p.Parameter));
+        _draft.Ranks.TakeFromFirst(_trained.WholeWeights);
         _trained.Training = false;
     }
 

@@ -54,7 +54,7 @@ internal sealed class Trainer : IDisposable
         _schedule = RateSchedules.Of(config.Training);
         _scaler = trained.Model.DType == float16 ? new LossScaler() : null;
         var warmup = RunRates.Of(config.Training, totalSteps).WarmupSteps;
-        ranks.TakeFromFirst(trained.Parameters.Where(p => trained.Model.Stack.LayerWeights is null || trained.ResultName == "adapter").Select(static p => p.Parameter));
+        ranks.TakeFromFirst(trained.WholeWeights);
         _shards = ShardStrategies.Create(trained, config, config.Training with { WarmupSteps = warmup, WarmupRatio = null }, ranks);
         Ema = config.Training.Ema is { } ema ? new WeightAverage(trained.Parameters, Optimizer, ema.Decay) : null;
         trained.Model.Stack.ActivationCheckpointing = config.Training.Checkpointing;

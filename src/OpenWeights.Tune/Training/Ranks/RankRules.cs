@@ -86,11 +86,6 @@ internal static class RankRules
             yield return Problem("adapter.init_lora_weights", "it measures the whole model, of which ranks with parallel.shard: parameters have parts; choose another start");
         }
 
-        if (shard == "parameters" && config.Data.Eval.Count > 0 && config.Evaluation.GenerateRows > 0)
-        {
-            yield return Problem("evaluation.generate_rows", "one rank generates answers, and with parallel.shard: parameters it has a part of the weights; set it to 0");
-        }
-
         if (shard == "parameters" && config is { Adapter: null, Evaluation.KeepBest: true, Data.Eval.Count: > 0 })
         {
             yield return Problem("evaluation.keep_best", "ranks with parallel.shard: parameters cannot go back to the best weights; set it to false");
