@@ -14,7 +14,7 @@ namespace OpenWeights.Tune.PretendCuda.Tests;
 
 /// <summary>Models of every family whose layers are on two devices compute what they compute on one.</summary>
 [TestFixtureSource(typeof(FamilyCases), nameof(FamilyCases.Names))]
-public sealed class SpreadModelTests(string name)
+internal sealed class SpreadModelTests(string name)
 {
     private static readonly Device[] s_devices = [new(TorchSharp.DeviceType.CUDA, 0), new(TorchSharp.DeviceType.CUDA, 1)];
 
