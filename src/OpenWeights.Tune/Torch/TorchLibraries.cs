@@ -44,7 +44,7 @@ internal static partial class TorchLibraries
                 var own = Find("LibTorchSharp") ?? throw new TorchUnavailableException(
                     $"TorchSharp's library {FileName("LibTorchSharp")} was not found for {s_rid} (searched in {string.Join(", ", Folders())}). {Instead}");
                 ShortenSpinning();
-                var folder = System.IO.Path.GetDirectoryName((TakesOther ? null : Find("torch_cpu")) ?? FromEnvironment())!;
+                var folder = System.IO.Path.GetDirectoryName(Find("torch_cpu") ?? FromEnvironment())!;
                 LoadLibTorch(folder);
                 MklInstructions.UseFeatures(LibTorch);
                 _ = Open(own);
@@ -54,9 +54,6 @@ internal static partial class TorchLibraries
             }
         }
     }
-
-    // An installed program, which has a libtorch for the CPU, is told so to take another, such as one for a GPU.
-    private static bool TakesOther => Environment.GetEnvironmentVariable("OWT_TORCH") == "system";
 
     private static string Instead => OperatingSystem.IsWindows()
         ? "Build again with -p:TorchRuntime=cpu; a program that uses OpenWeights.Tune as a package adds the package TorchSharp-cpu, or TorchSharp-cuda-windows for an NVIDIA GPU."
