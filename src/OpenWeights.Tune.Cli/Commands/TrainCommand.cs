@@ -93,7 +93,7 @@ internal static class TrainCommand
         var result = console.Show(() =>
         {
             using var run = TrainingRun.Prepare(config, console, ranks.Of(options));
-            finished = resume ? RunFolder.Finished(config, run.Plan.TotalSteps) : null;
+            finished = resume ? RunFolder.Finished(config, run.Plan.TotalSteps, ranks.Count) : null;
             if (finished is not null && ranks.Count == 1)
             {
                 return finished;

@@ -130,9 +130,10 @@ internal sealed class RunFolder : IDisposable
     /// </summary>
     /// <param name="config">The run.</param>
     /// <param name="totalSteps">Total number of steps; null if the data has not been read.</param>
+    /// <param name="ranks">Number of ranks that would continue the run.</param>
     /// <exception cref="ConfigException">The config that the run was started with is invalid, or a setting differs that its steps depend on.</exception>
     /// <exception cref="InvalidDataException">The manifest cannot be read.</exception>
-    public static RunResult? Finished(RunConfig config, long? totalSteps = null)
+    public static RunResult? Finished(RunConfig config, long? totalSteps = null, int ranks = 1)
     {
         ArgumentNullException.ThrowIfNull(config);
         if (RunManifest.Result(config.OutputDir) is not { } result || StartedWith(config.OutputDir) is not { } started)
@@ -140,8 +141,8 @@ internal sealed class RunFolder : IDisposable
             return null;
         }
 
-        var ranks = RunManifest.Ranks(config.OutputDir);
-        ResumeCheck.Run(Path.Combine(config.OutputDir, RunFolderContents.Config), RunDefaults.Continue(config, started, (ranks, ranks)), static _ => { }, (ranks, ranks));
+        var counts = (RunManifest.Ranks(config.OutputDir), ranks);
+        ResumeCheck.Run(Path.Combine(config.OutputDir, RunFolderContents.Config), RunDefaults.Continue(config, started, counts), static _ => { }, counts);
         if (config.Evaluation != started.Evaluation)
         {
             return null;

@@ -158,7 +158,7 @@ public sealed class TrainingRun : IDisposable
 
         var resume = _draft.Options.Resume;
         using var folder = RunFolder.Take(_config.OutputDir);
-        if (resume && RunFolder.Finished(_config, Plan.TotalSteps) is { } finished)
+        if (resume && RunFolder.Finished(_config, Plan.TotalSteps, _ranks.Size) is { } finished)
         {
             _listener.Warn($"{finished.NothingToDo}, or overwrite the run to start over.");
             _ = Begins(Finished);
