@@ -143,7 +143,8 @@ internal sealed class RunFolder : IDisposable
 
         var counts = (RunManifest.Ranks(config.OutputDir), ranks);
         ResumeCheck.Run(Path.Combine(config.OutputDir, RunFolderContents.Config), RunDefaults.Continue(config, started, counts), static _ => { }, counts);
-        if (config.Evaluation != started.Evaluation)
+        // As written: sections with lists are not equal by value.
+        if (ConfigWriter.Write(started with { Evaluation = config.Evaluation }) != ConfigWriter.Write(started))
         {
             return null;
         }

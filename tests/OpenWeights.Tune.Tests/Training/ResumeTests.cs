@@ -226,7 +226,8 @@ public sealed class ResumeTests
         var before = Files();
         var listener = new SilentListener();
         Assert.That(Run(config, listener, resume: true), Is.EqualTo(first));
-        Assert.That(Files(), Is.EqualTo(before));
+        Assert.That(Files().Except(before).Select(static f => f.Key), Is.Empty);
+        Assert.That(Files(), Has.Count.EqualTo(before.Count));
         Assert.That(listener.Steps, Is.Empty);
         Assert.That(listener.Warnings, Has.One.Contains("finished after 10 steps").And.One.Contains("nothing was done"));
 
