@@ -55,6 +55,7 @@ public sealed class FuzzTests
     // Numbers of inputs that once met a fault, of the hundreds of thousands that scripts/fuzz has read.
     [TestCase("adapter", 10443)]
     [TestCase("gguf", 115978)]
+    [TestCase("template", 189822)]
     [TestCase("template", 429191)]
     [TestCase("tokenizer.json", 100207)]
     public void An_input_that_once_met_a_fault_is_read_or_refused(string name, int number)

@@ -1,5 +1,3 @@
-using System.Text;
-
 using OpenWeights.Tokenizers.Templates.Runtime;
 using OpenWeights.Tokenizers.Templates.Values;
 
@@ -27,13 +25,13 @@ internal static class WordWrapFilter
 
     private static List<string> WrapLine(string text, int width, bool breaksWords, bool breaksHyphens)
     {
-        var chunks = new LinkedList<string>(Chunks(text, breaksHyphens));
+        var chunks = new LinkedList<ReadOnlyMemory<char>>(Chunks(text, breaksHyphens));
         var lines = new List<string>();
         while (chunks.First is not null)
         {
-            var line = new List<string>();
+            var line = new List<ReadOnlyMemory<char>>();
             var length = 0;
-            if (lines.Count > 0 && string.IsNullOrWhiteSpace(chunks.First.Value))
+            if (lines.Count > 0 && chunks.First.Value.Span.IsWhiteSpace())
             {
                 chunks.RemoveFirst();
             }
@@ -50,7 +48,7 @@ internal static class WordWrapFilter
                 TakeLongWord(chunks, line, width - length, breaksWords, breaksHyphens);
             }
 
-            if (line.Count > 0 && string.IsNullOrWhiteSpace(line[^1]))
+            if (line.Count > 0 && line[^1].Span.IsWhiteSpace())
             {
                 line.RemoveAt(line.Count - 1);
             }
@@ -64,7 +62,8 @@ internal static class WordWrapFilter
         return lines;
     }
 
-    private static void TakeLongWord(LinkedList<string> chunks, List<string> line, int left, bool breaksWords, bool breaksHyphens)
+    // The rest of a word is a slice of it: a word of a million characters is not copied for each of its lines.
+    private static void TakeLongWord(LinkedList<ReadOnlyMemory<char>> chunks, List<ReadOnlyMemory<char>> line, int left, bool breaksWords, bool breaksHyphens)
     {
         var word = chunks.First!.Value;
         if (!breaksWords && line.Count > 0)
@@ -76,8 +75,8 @@ internal static class WordWrapFilter
         var end = breaksWords ? Math.Max(left, 1) : word.Length;
         if (breaksWords && breaksHyphens && word.Length > left && left > 1)
         {
-            var hyphen = word.LastIndexOf('-', left - 1);
-            end = hyphen > 0 && word.AsSpan(0, hyphen).ContainsAnyExcept('-') ? hyphen + 1 : end;
+            var hyphen = word.Span[..left].LastIndexOf('-');
+            end = hyphen > 0 && word.Span[..hyphen].ContainsAnyExcept('-') ? hyphen + 1 : end;
         }
 
         line.Add(word[..end]);
@@ -88,35 +87,34 @@ internal static class WordWrapFilter
     }
 
     /// <summary>Words, the white space between them, and the parts of words that have hyphens between letters.</summary>
-    private static IEnumerable<string> Chunks(string text, bool breaksHyphens)
+    private static IEnumerable<ReadOnlyMemory<char>> Chunks(string text, bool breaksHyphens)
     {
-        var chunk = new StringBuilder();
+        var start = 0;
         for (var at = 0; at < text.Length; at++)
         {
-            if (chunk.Length > 0 && char.IsWhiteSpace(text[at]) != char.IsWhiteSpace(text[at - 1]))
+            if (at > start && char.IsWhiteSpace(text[at]) != char.IsWhiteSpace(text[at - 1]))
             {
-                yield return Take();
+                yield return Take(at);
             }
 
-            _ = chunk.Append(text[at]);
             var isBreak = breaksHyphens && text[at] == '-' && at >= 2 && at + 2 < text.Length
                 && char.IsLetter(text[at - 1]) && char.IsLetterOrDigit(text[at - 2])
                 && char.IsLetter(text[at + 1]) && (char.IsLetter(text[at + 2]) || text[at + 2] == '-');
             if (isBreak)
             {
-                yield return Take();
+                yield return Take(at + 1);
             }
         }
 
-        if (chunk.Length > 0)
+        if (text.Length > start)
         {
-            yield return Take();
+            yield return Take(text.Length);
         }
 
-        string Take()
+        ReadOnlyMemory<char> Take(int end)
         {
-            var taken = chunk.ToString();
-            _ = chunk.Clear();
+            var taken = text.AsMemory(start, end - start);
+            start = end;
             return taken;
         }
     }
