@@ -24,11 +24,11 @@ public sealed class ThreadRanksTests
         ranks.BeginBroadcast(first, size - 1).Wait();
         Assert.Multiple(() =>
         {
-            Assert.That(all.equal(sum).all().ToBoolean());
-            Assert.That(part.equal(sum.narrow(0, rank * 2, 2)).all().ToBoolean());
-            Assert.That(joined.equal(sum).all().ToBoolean());
-            Assert.That(swapped.equal(cat([.. Enumerable.Range(0, size).Select(r => arange(rank * 2, (rank * 2) + 2, float32).add(r))])).all().ToBoolean());
-            Assert.That(first.equal(arange(size * 2, float32).add(size - 1)).all().ToBoolean());
+            Assert.That(all.eq(sum).all().ToBoolean());
+            Assert.That(part.eq(sum.narrow(0, rank * 2, 2)).all().ToBoolean());
+            Assert.That(joined.eq(sum).all().ToBoolean());
+            Assert.That(swapped.eq(cat([.. Enumerable.Range(0, size).Select(r => arange(rank * 2, (rank * 2) + 2, float32).add(r))])).all().ToBoolean());
+            Assert.That(first.eq(arange(size * 2, float32).add(size - 1)).all().ToBoolean());
             Assert.That(group.Channel.Exchange($"{rank}"), Is.EqualTo(Enumerable.Range(0, size).Select(static r => $"{r}")));
         });
     });

@@ -61,7 +61,7 @@ internal sealed record RankRun(IReadOnlyList<StepMetrics> Steps, IReadOnlyList<E
     {
         using var file = SafetensorsFile.Open(path);
         using var scope = NewDisposeScope();
-        return file.Tensors.ToDictionary(static t => t.Name, t => TensorFiles.Read(file, t.Name).to(float64).flatten().data<double>().ToArray());
+        return file.Tensors.ToDictionary(static t => t.Name, t => System.Runtime.InteropServices.MemoryMarshal.Cast<byte, double>(TensorFiles.Read(file, t.Name).to(float64).contiguous().bytes).ToArray());
     }
 
     /// <summary>The trained weights.</summary>

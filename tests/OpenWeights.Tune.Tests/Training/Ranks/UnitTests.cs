@@ -99,7 +99,7 @@ public sealed class UnitTests
         {
             foreach (var (i, parameter) in trained.Where(static t => t.Item1 != 3))
             {
-                parameter.Parameter.grad = full_like(parameter.Parameter.detach(), (group.Rank + 1) * (i + 1));
+                parameter.Parameter.grad = zeros_like(parameter.Parameter.detach()).add_((group.Rank + 1) * (i + 1));
             }
 
             unit.Send();
