@@ -36,7 +36,8 @@ public sealed class ShardTrajectoryTests
         var one = RankRun.Of(1, Checkpointed(s_runs[name](RankRun.Config(folder, "one", rows: 27))));
         foreach (var ranks in new[] { 2, 4 })
         {
-            Same(RankRun.Of(ranks, Shared(s_runs[name](RankRun.Config(folder, $"of{ranks}", rows: 27)), shard)), one, Tolerance(name));
+            var shared = RankRun.Of(ranks, Shared(s_runs[name](RankRun.Config(folder, $"of{ranks}", rows: 27)), shard));
+            Same(shared, one, Tolerance(name));
         }
     }
 
@@ -125,7 +126,8 @@ public sealed class ShardTrajectoryTests
 
     private static RunConfig Shared(RunConfig config, string shard) => Checkpointed(config) with { Parallel = config.Parallel with { Shard = shard } };
 
-    // A sum that differs in its last bit may be rounded to another 8-bit code, which changes an element by a part of a step (the rate is 5e-3).
+    // Where a rank's part ends within a block of 8-bit state, its halves have scales of their own, and a sum that differs in its last bit may be rounded to
+    // another code: that changes an element by a part of a step (the rate is 5e-3).
     private static double Tolerance(string name) => name.Contains("8-bit", StringComparison.Ordinal) ? 1e-4 : 1e-5;
 
     private static void Same(RankRun several, RankRun one, double tolerance = 1e-5)
@@ -136,7 +138,15 @@ public sealed class ShardTrajectoryTests
         Assert.That(weights.Keys, Is.EqualTo(expected.Keys));
         foreach (var (name, values) in expected)
         {
-            Assert.That(weights[name], Is.EqualTo(values).Within(tolerance > 1e-5 ? 5e-4 : tolerance), name);
+            if (tolerance == 1e-5)
+            {
+                Assert.That(weights[name], Is.EqualTo(values).Within(tolerance), name);
+                continue;
+            }
+
+            var differences = weights[name].Zip(values, static (a, b) => Math.Abs(a - b)).ToList();
+            Assert.That(differences.Max(), Is.LessThan(5e-3), $"{name}: an element differs by more than a step");
+            Assert.That(differences.Count(static d => d > 1e-4), Is.LessThanOrEqualTo(Math.Max(1, values.Length / 20)), name);
         }
     }
 }
