@@ -24,6 +24,19 @@ public sealed class ViewTests
     }
 
     [Test]
+    public void A_tensor_that_is_set_to_another_is_a_view_of_it_with_its_shape()
+    {
+        var tensor = zeros(1);
+        Assert.That(tensor.set_(_six.narrow(0, 1, 1)), Is.SameAs(tensor));
+        Assert.That((tensor.shape, tensor.Values()), Is.EqualTo((new long[] { 1, 3 }, new double[] { 3, 4, 5 })));
+        _ = tensor.zero_();
+        Assert.That(_six.Values(), Is.EqualTo(new double[] { 0, 1, 2, 0, 0, 0 }));
+    }
+
+    [Test]
+    public void A_tensor_on_the_CPU_has_no_index_of_a_device() => Assert.That(_six.device_index, Is.EqualTo(-1));
+
+    [Test]
     public void A_view_shares_memory_and_a_clone_does_not()
     {
         var views = new Dictionary<string, Tensor>
