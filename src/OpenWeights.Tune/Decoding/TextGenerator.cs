@@ -12,6 +12,7 @@ internal sealed class TextGenerator
 {
     private readonly CausalLanguageModel _model;
     private readonly GenerationOptions _options;
+    private float[] _scores = [];
 
     /// <summary>Creates a generator.</summary>
     /// <param name="model">The model, with its adapter.</param>
@@ -28,7 +29,7 @@ internal sealed class TextGenerator
         _options = options;
     }
 
-    /// <summary>Generates after several prompts as a batch; shorter ones are padded on the left.</summary>
+    /// <summary>Generates after several prompts as a batch; shorter ones are padded on the left. Equal prompts are read once.</summary>
     /// <param name="prompts">Token ids of the prompts; none may be empty.</param>
     /// <param name="accept">Called with the prompt's index and each new token; returns whether to continue that text. Null to always
     /// continue.</param>
@@ -74,7 +75,7 @@ internal sealed class TextGenerator
         var next = prompts.Select(p => Enumerable.Repeat(0, width - p.Length).Concat(p).ToArray()).ToArray();
         var read = Array.ConvertAll(next, n => new List<int>(n.Take(known)));
         next[0] = next[0][known..];
-        var (isWhole, step) = (true, (DecodeStep?)null);
+        var (isWhole, step, shared) = (true, (DecodeStep?)null, EqualPrompts.Of(prompts, adapters));
         try
         {
             for (var made = 0; made < _options.MaxNewTokens && texts.Exists(static t => t.Open); made++)
@@ -95,6 +96,7 @@ internal sealed class TextGenerator
                 step = made == 1 ? DecodeStep.Of(_model, prompts.Count) : step;
                 var scores = step is not null && cache.Length > 0 && next[0].Length == 1
                     ? step.Read(Array.ConvertAll(next, static n => n[0]), padding, cache)
+                    : made == 0 && shared is not null ? FirstScores(shared, next, padding, from, cache, adapters)
                     : Scores(next, padding, from, cache, adapters);
                 isWhole = true;
                 var vocabulary = scores.Length / texts.Count;
@@ -137,6 +139,21 @@ internal sealed class TextGenerator
         return limits.Context;
     }
 
+    // Logits of the first token of each text: equal prompts are read once, and each text then goes on from a copy of their states.
+    private Span<float> FirstScores(EqualPrompts shared, int[][] next, int[] padding, long?[]? from, DecoderCache cache, IReadOnlyList<string?>? adapters)
+    {
+        var read = Scores(shared.First(next), shared.First(padding), from is null ? null : shared.First(from), cache, adapters is null ? null : shared.First(adapters));
+        cache.Select(shared.Groups);
+        var vocabulary = read.Length / shared.Count;
+        _scores = new float[next.Length * vocabulary];
+        for (var i = 0; i < next.Length; i++)
+        {
+            read.Slice(shared.Groups[i] * vocabulary, vocabulary).CopyTo(_scores.AsSpan(i * vocabulary));
+        }
+
+        return _scores;
+    }
+
     // Logits of the next token of each text, [texts, vocabulary].
     private Span<float> Scores(int[][] next, int[] padding, long?[]? from, DecoderCache cache, IReadOnlyList<string?>? adapters)
     {
@@ -154,7 +171,9 @@ internal sealed class TextGenerator
             Adapters = adapters,
         };
         var scores = _model.Logits(_model.call(input).narrow(1, tokens - 1, 1), input).view(batch, -1).to(float32).cpu().contiguous();
-        return MemoryMarshal.Cast<byte, float>(scores.bytes).ToArray();
+        _scores = _scores.Length == scores.numel() ? _scores : new float[scores.numel()];
+        MemoryMarshal.Cast<byte, float>(scores.bytes).CopyTo(_scores);
+        return _scores;
     }
 
     private Tensor Positions(int[] padding, int past, int tokens)

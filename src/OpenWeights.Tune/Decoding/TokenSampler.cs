@@ -9,9 +9,12 @@ namespace OpenWeights.Tune.Decoding;
 /// </summary>
 internal sealed class TokenSampler(GenerationOptions options, int text, IEnumerable<int> prompt)
 {
+    // Room for the weights of all tokens, which are used up before the next token of any text is drawn.
+    [ThreadStatic]
+    private static double[]? t_weights;
+
     private readonly HashSet<int> _seen = [.. options.RepetitionPenalty == 1 ? Enumerable.Empty<int>() : prompt];
     private readonly Dictionary<int, int> _counts = [];
-    private double[] _weights = [];
     private ulong _state = unchecked(((ulong)options.Seed * 0x9E3779B97F4A7C15) + ((ulong)text * 0xD1342543DE82EF95));
 
     /// <summary>Log-probability of the last token (<see cref="GenerationOptions.LogProbs"/>), where options ask for it.</summary>
@@ -33,7 +36,8 @@ internal sealed class TokenSampler(GenerationOptions options, int text, IEnumera
             throw new InvalidDataException("no token can come next: the biases exclude every one that the text's format allows.");
         }
 
-        var choice = options.Temperature == 0 ? default : TokenChoice.Of(scores, scores[best], options, ref _weights);
+        t_weights ??= [];
+        var choice = options.Temperature == 0 ? default : TokenChoice.Of(scores, scores[best], options, ref t_weights);
         var token = options.Temperature == 0 ? best : Draw(choice);
         if (options.LogProbs || options.TopLogProbs > 0)
         {

@@ -1,3 +1,5 @@
+using static TorchSharp.torch;
+
 namespace OpenWeights.Tune.Layers;
 
 /// <summary>The state of decoding: for each layer, what its mixer needs of the previous tokens (such as keys and values).</summary>
@@ -84,6 +86,19 @@ internal sealed class DecoderCache : IDisposable
     /// <param name="length">Number of tokens to keep.</param>
     internal bool CanTruncate(int length) => length >= Length || _layers.Values.All(state => state.CanTruncate(length + Virtual));
 
+    /// <summary>Chooses rows of the batch: row i becomes what one of the rows was. A row can be chosen several times, so that texts with the same beginning share what was computed of it.</summary>
+    /// <param name="rows">For each row of the new batch, the row that it was.</param>
+    internal void Select(IReadOnlyList<int> rows)
+    {
+        long[] places = [.. rows.Select(static r => (long)r)];
+        foreach (var state in _layers.Values)
+        {
+            state.Select(places);
+        }
+
+        AdaptedFrom = AdaptedFrom is { } from ? [.. rows.Select(r => from[r])] : null;
+    }
+
     /// <summary>Advances the length after every layer has processed new tokens.</summary>
     /// <param name="tokens">Number of new tokens.</param>
     /// <param name="longestPosition">Largest position among them.</param>
@@ -127,6 +142,26 @@ internal abstract class LayerState : IDisposable
     /// <summary>Truncates the state to the first tokens. Only if <see cref="CanTruncate"/> is true.</summary>
     /// <param name="length">Number of tokens to keep.</param>
     internal abstract void Truncate(int length);
+
+    /// <summary>Chooses rows of the batch.</summary>
+    /// <param name="rows">For each row of the new batch, the row that it was.</param>
+    internal abstract void Select(long[] rows);
+
+    /// <summary>Rows of a tensor that a state holds, in its place; null for none.</summary>
+    /// <param name="held">The tensor, which is disposed.</param>
+    /// <param name="rows">The rows.</param>
+    private protected static Tensor? Chosen(Tensor? held, long[] rows)
+    {
+        if (held is null)
+        {
+            return null;
+        }
+
+        using var places = tensor(rows, device: held.device);
+        var chosen = held.index_select(0, places).DetachFromDisposeScope();
+        held.Dispose();
+        return chosen;
+    }
 
     /// <summary>Frees the state's tensors.</summary>
     /// <param name="disposing">Whether this is a call of <see cref="Dispose()"/> rather than of a finalizer.</param>

@@ -33,7 +33,18 @@ internal abstract class TokenMixer(string name) : LayerPart(name)
 {
     /// <summary>Creates the mixer's empty state for decoding with a cache. A forward pass receives it as <see cref="LayerContext.State"/>.</summary>
     internal abstract LayerState NewState();
+
+    /// <summary>Size of the state after some tokens, in bytes.</summary>
+    /// <param name="texts">The texts of a batch.</param>
+    /// <param name="size">Bytes per element of the model's dtype.</param>
+    internal abstract long StateBytes(CachedTexts texts, long size);
 }
+
+/// <summary>The texts of a batch that are decoded with a cache.</summary>
+/// <param name="Rows">Number of texts.</param>
+/// <param name="Prompt">Number of tokens that are read at once, before the first new one.</param>
+/// <param name="Tokens">Number of tokens that have been read, the prompt's included.</param>
+internal readonly record struct CachedTexts(long Rows, long Prompt, long Tokens);
 
 /// <summary>Settings of a token mixer. Each kind of mixer has a derived record, which creates the mixer.</summary>
 internal abstract record MixerSettings

@@ -62,6 +62,16 @@ internal sealed class DecoderLayerTests
     }
 
     [Test]
+    public void Equal_prompts_are_read_once()
+    {
+        var calls = new List<(long Rows, long Tokens)>();
+        using var model = Hybrid(calls);
+        int[][] prompts = [[1, 2, 3, 4], [1, 2, 3, 4], [5, 6], [1, 2, 3, 4], [5, 6]];
+        _ = new TextGenerator(model, new GenerationOptions { MaxNewTokens = 3 }).Continue(prompts);
+        Assert.That(calls, Is.EqualTo(new[] { (2L, 4L), (5L, 1L), (5L, 1L) }));
+    }
+
+    [Test]
     public void Parts_side_by_side_read_the_same_states()
     {
         using var weights = new VariedWeightSource(5);
@@ -90,13 +100,14 @@ internal sealed class DecoderLayerTests
     }
 
     // The running mean with a feed-forward, the running mean alone, a feed-forward alone, and attention.
-    private static CausalLanguageModel Hybrid()
+    private static CausalLanguageModel Hybrid(List<(long Rows, long Tokens)>? calls = null)
     {
         using var weights = new VariedWeightSource(3);
         var config = Config();
         var own = new LayerConfig { Rope = null, Mixer = new RunningMeanSettings() };
+        var watched = own with { Mixer = new RunningMeanSettings { Calls = calls } };
         return new CausalLanguageModel(
-            config with { Layers = [own, own with { Parts = LayerParts.MixerOnly }, config.Layer(0) with { Parts = LayerParts.FeedForwardOnly }, config.Layer(0)] }, weights);
+            config with { Layers = [watched, own with { Parts = LayerParts.MixerOnly }, config.Layer(0) with { Parts = LayerParts.FeedForwardOnly }, config.Layer(0)] }, weights);
     }
 
     private static DecoderConfig Config()
@@ -113,7 +124,9 @@ internal sealed class DecoderLayerTests
     {
         public override string ModuleName { get; init; } = "running";
 
-        internal override TokenMixer Make(IWeightSource weights, string name) => new RunningMean(weights, name);
+        internal List<(long Rows, long Tokens)>? Calls { get; init; }
+
+        internal override TokenMixer Make(IWeightSource weights, string name) => new RunningMean(weights, name, Calls);
     }
 
     /// <summary>Each token's mean with all before it, through a linear layer.</summary>
@@ -122,9 +135,12 @@ internal sealed class DecoderLayerTests
         [ComponentName(Name = "proj")]
         private readonly LinearLayer _projection;
 
-        internal RunningMean(IWeightSource weights, string name)
+        private readonly List<(long Rows, long Tokens)>? _calls;
+
+        internal RunningMean(IWeightSource weights, string name, List<(long Rows, long Tokens)>? calls)
             : base(nameof(RunningMean))
         {
+            _calls = calls;
             var hidden = new Dimension("hidden_size", 16);
             _projection = LinearLayer.Take(weights, $"{name}.proj", hidden, hidden, hasBias: false);
             RegisterComponents();
@@ -134,9 +150,12 @@ internal sealed class DecoderLayerTests
 
         internal override LayerState NewState() => new RunningSum();
 
+        internal override long StateBytes(CachedTexts texts, long size) => texts.Rows * 16 * size;
+
         internal override Tensor Run(Tensor states, Norm? norm, LayerContext context)
         {
             using var scope = NewDisposeScope();
+            _calls?.Add((states.size(0), states.size(1)));
             var input = norm?.call(states) ?? states;
             var held = (RunningSum?)context.State;
             var sums = input.cumsum(1);
@@ -163,6 +182,8 @@ internal sealed class DecoderLayerTests
         internal override bool CanTruncate(int length) => false;
 
         internal override void Truncate(int length) => throw new InvalidOperationException("a sum does not know its terms");
+
+        internal override void Select(long[] rows) => Sum = Chosen(Sum, rows);
 
         internal void Add(Tensor sum, int tokens)
         {

@@ -27,6 +27,8 @@ internal sealed unsafe class BlockKeyValues(KeyValueBlocks pool, int layer, IRea
 
     internal override void Truncate(int length) => throw new NotSupportedException();
 
+    internal override void Select(long[] rows) => throw new NotSupportedException();
+
     protected override void Dispose(bool disposing)
     {
         // The blocks belong to the text.

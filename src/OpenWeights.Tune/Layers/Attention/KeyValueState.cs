@@ -19,6 +19,18 @@ internal sealed class KeyValueState(int? window) : LayerState, IKeyValues
     /// <inheritdoc/>
     public override long ByteLength => _held is { } held ? (held.Keys.numel() + held.Values.numel()) * held.Keys.element_size() : 0;
 
+    /// <summary>Number of tokens that the buffers have room for when texts have been decoded so far.</summary>
+    /// <param name="window">The sliding window; null for none.</param>
+    /// <param name="texts">The texts.</param>
+    internal static long Capacity(int? window, CachedTexts texts)
+    {
+        var (ofPrompt, needed) = (Buffer.CapacityFor(texts.Prompt), Math.Min(texts.Tokens, window ?? long.MaxValue));
+
+        // The prompt's buffer is kept until it is full, but for a window not if it is far too large.
+        var isKept = texts.Tokens == texts.Prompt || (texts.Tokens <= ofPrompt && (window is null || Buffer.IsUsable(ofPrompt, needed)));
+        return isKept ? ofPrompt : Buffer.CapacityFor(needed);
+    }
+
     /// <summary>Appends keys and values of new tokens.</summary>
     /// <param name="keys">Keys, [batch, key/value heads, tokens, head_dim].</param>
     /// <param name="values">Values, of the same shape, except that their heads may have another width.</param>
@@ -61,6 +73,9 @@ internal sealed class KeyValueState(int? window) : LayerState, IKeyValues
             held.Start = Math.Min(held.Start, held.End);
         }
     }
+
+    internal override void Select(long[] rows) =>
+        _held = _held is { } held ? new Buffer(Chosen(held.Keys, rows)!, Chosen(held.Values, rows)!) { Start = held.Start, End = held.End, FirstToken = held.FirstToken } : null;
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
@@ -115,11 +130,15 @@ internal sealed class KeyValueState(int? window) : LayerState, IKeyValues
         // A sliding window moves through its buffer, and to a new one at the end, or if the buffer was allocated for a long
         // prompt, most of which is outside the window.
         internal bool Fits(int needed, int tokens, bool windowed) =>
-            End + tokens <= _capacity && (!windowed || _capacity <= Math.Max(SmallestBuffer, 4L * needed));
+            End + tokens <= _capacity && (!windowed || IsUsable(_capacity, needed));
+
+        internal static bool IsUsable(long capacity, long needed) => capacity <= Math.Max(SmallestBuffer, 4 * needed);
+
+        internal static long CapacityFor(long tokens) => Math.Max(SmallestBuffer, (long)BitOperations.RoundUpToPowerOf2((ulong)tokens));
 
         internal static Buffer Make(Tensor keys, Tensor values, Buffer? old, int kept, int needed)
         {
-            var capacity = Math.Max(SmallestBuffer, (long)BitOperations.RoundUpToPowerOf2((uint)needed));
+            var capacity = CapacityFor(needed);
             var made = new Buffer(Enlarge(keys, capacity), Enlarge(values, capacity)) { End = kept };
             if (old is not null)
             {

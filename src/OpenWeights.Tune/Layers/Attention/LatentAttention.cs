@@ -115,6 +115,9 @@ internal sealed class LatentAttention : TokenMixer
 
     internal override LayerState NewState() => new LatentState(_settings.SlidingWindow);
 
+    internal override long StateBytes(CachedTexts texts, long size) =>
+        texts.Rows * (_settings.LatentWidth + _settings.RotatedWidth) * KeyValueState.Capacity(_settings.SlidingWindow, texts) * size;
+
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
@@ -212,6 +215,8 @@ internal sealed class LatentState(int? window) : LayerState
     internal override bool CanTruncate(int length) => _tokens.CanTruncate(length);
 
     internal override void Truncate(int length) => _tokens.Truncate(length);
+
+    internal override void Select(long[] rows) => _tokens.Select(rows);
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)

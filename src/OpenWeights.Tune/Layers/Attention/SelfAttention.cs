@@ -75,6 +75,8 @@ internal sealed class SelfAttention : TokenMixer
 
     internal override LayerState NewState() => new KeyValueState(Settings.Window);
 
+    internal override long StateBytes(CachedTexts texts, long size) => !HasKeys ? 0 : texts.Rows * (_shape.Keys.Size + _shape.Values.Size) * KeyValueState.Capacity(Settings.Window, texts) * size;
+
     /// <summary>Settings of the block.</summary>
     internal AttentionSettings Settings { get; }
 

@@ -37,6 +37,8 @@ internal sealed class ConvolutionMixer : TokenMixer
 
     internal override LayerState NewState() => new ConvolutionState(_parts.Convolution.Kernel - 1);
 
+    internal override long StateBytes(CachedTexts texts, long size) => texts.Rows * _parts.Convolution.StateElements * size;
+
     internal override Tensor Run(Tensor states, Norm? norm, LayerContext context)
     {
         using var scope = NewDisposeScope();

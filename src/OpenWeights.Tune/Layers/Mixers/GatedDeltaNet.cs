@@ -101,6 +101,8 @@ internal sealed class GatedDeltaNet : TokenMixer
 
     internal override LayerState NewState() => new DeltaState(_parts.Convolution.Kernel - 1);
 
+    internal override long StateBytes(CachedTexts texts, long size) => texts.Rows * ((_parts.Convolution.StateElements * size) + (sizeof(float) * _settings.KeyWidth.Size * _settings.Values.Size));
+
     internal override Tensor Run(Tensor states, Norm? norm, LayerContext context)
     {
         using var scope = NewDisposeScope();
@@ -214,6 +216,12 @@ internal sealed class DeltaState(int inputs) : LayerState
     internal override bool CanTruncate(int length) => false;
 
     internal override void Truncate(int length) => throw new InvalidOperationException("what was read cannot be taken out of the matrices");
+
+    internal override void Select(long[] rows)
+    {
+        Convolution.Select(rows);
+        (_matrices, _document) = (Chosen(_matrices, rows), Chosen(_document, rows));
+    }
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)

@@ -69,6 +69,8 @@ internal sealed class Mamba2Mixer : TokenMixer
 
     internal override LayerState NewState() => new MambaState(_convolution.Kernel - 1);
 
+    internal override long StateBytes(CachedTexts texts, long size) => texts.Rows * ((_convolution.StateElements * size) + (sizeof(float) * _settings.Inner * _settings.StateSize.Size));
+
     internal override Tensor Run(Tensor states, Norm? norm, LayerContext context)
     {
         using var scope = NewDisposeScope();
@@ -124,6 +126,12 @@ internal sealed class MambaState(int inputs) : LayerState
     internal override bool CanTruncate(int length) => false;
 
     internal override void Truncate(int length) => throw new InvalidOperationException("the states after earlier tokens are not kept");
+
+    internal override void Select(long[] rows)
+    {
+        Convolution.Select(rows);
+        Scan.Select(rows);
+    }
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)

@@ -87,6 +87,8 @@ internal sealed class MambaMixer : TokenMixer
 
     internal override LayerState NewState() => new MambaState(_convolution.Kernel - 1);
 
+    internal override long StateBytes(CachedTexts texts, long size) => texts.Rows * ((_convolution.StateElements * size) + (sizeof(float) * _settings.Inner.Size * _settings.StateSize.Size));
+
     internal override Tensor Run(Tensor states, Norm? norm, LayerContext context)
     {
         using var scope = NewDisposeScope();

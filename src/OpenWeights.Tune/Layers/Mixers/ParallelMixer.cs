@@ -40,6 +40,8 @@ internal sealed class ParallelMixer : TokenMixer
 
     internal override LayerState NewState() => new ParallelState([.. _branches.Select(static b => b.Mixer.NewState())]);
 
+    internal override long StateBytes(CachedTexts texts, long size) => _branches.Sum(b => b.Mixer.StateBytes(texts, size));
+
     internal override Tensor Run(Tensor states, Norm? norm, LayerContext context)
     {
         using var scope = NewDisposeScope();
@@ -116,6 +118,14 @@ internal sealed class ParallelState(IReadOnlyList<LayerState> parts) : LayerStat
         foreach (var part in parts)
         {
             part.Truncate(length);
+        }
+    }
+
+    internal override void Select(long[] rows)
+    {
+        foreach (var part in parts)
+        {
+            part.Select(rows);
         }
     }
 

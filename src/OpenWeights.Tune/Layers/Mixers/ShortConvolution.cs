@@ -41,6 +41,9 @@ internal sealed class ShortConvolution : nn.Module, IWeighted
     /// <summary>Kernel size: the number of tokens that are summed.</summary>
     public int Kernel { get; }
 
+    /// <summary>Number of inputs of a text that decoding with a cache keeps.</summary>
+    internal long StateElements => (Kernel - 1) * _weight.size(0);
+
     /// <inheritdoc/>
     public IReadOnlyList<WeightSlot> Slots => _biasSlot is null ? [_weightSlot] : [_weightSlot, _biasSlot];
 
@@ -125,6 +128,8 @@ internal sealed class ConvolutionState(int length) : LayerState
     internal override bool CanTruncate(int length) => false;
 
     internal override void Truncate(int length) => throw new InvalidOperationException("a convolution's earlier inputs are not kept");
+
+    internal override void Select(long[] rows) => (_inputs, _document) = (Chosen(_inputs, rows), Chosen(_document, rows));
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)

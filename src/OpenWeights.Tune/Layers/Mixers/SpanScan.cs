@@ -166,6 +166,8 @@ internal sealed class ScanState : LayerState
 
     internal override void Truncate(int length) => throw new InvalidOperationException("the states after earlier tokens are not kept");
 
+    internal override void Select(long[] rows) => (Value, Document) = (Chosen(Value, rows), Chosen(Document, rows));
+
     /// <summary>Replaces what is held.</summary>
     internal void Replace(Tensor value, Tensor? document)
     {
