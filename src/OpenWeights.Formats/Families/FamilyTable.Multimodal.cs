@@ -46,6 +46,7 @@ public static partial class FamilyTable
         {
             ModelType = "gemma3",
             TextType = "gemma3_text",
+            ClassifierName = "Gemma3ForSequenceClassification",
             TiedEmbeddings = true,
             Layout = s_olderNames,
 
@@ -57,7 +58,7 @@ public static partial class FamilyTable
         new() { ModelType = "mistral3", TextType = "mistral", TiedEmbeddings = true, Layout = s_olderNames },
         new() { ModelType = "qwen2_5_vl", TextType = "qwen2_5_vl_text", Layout = s_olderNames },
         new() { ModelType = "qwen3_vl", TextType = "qwen3_vl_text", Layout = s_olderNames },
-        new() { ModelType = "qwen3_5", TextType = "qwen3_5_text", Layout = s_olderNames },
+        new() { ModelType = "qwen3_5", TextType = "qwen3_5_text", ClassifierName = "Qwen3_5ForSequenceClassification", Layout = s_olderNames },
         new() { ModelType = "qwen3_5_moe", TextType = "qwen3_5_moe_text", Layout = s_olderNames },
         new() { ModelType = "llama4", TextType = "llama4_text", Stack = "language_model.model", Head = "language_model.lm_head" },
     ];

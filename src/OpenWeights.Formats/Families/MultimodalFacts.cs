@@ -19,6 +19,9 @@ public sealed record MultimodalFacts
     /// <summary>The name of the output head.</summary>
     public string Head { get; init; } = "lm_head";
 
+    /// <summary>The class with a head of labels (<c>score</c>) that transformers' AutoModelForSequenceClassification has for it; null for none.</summary>
+    public string? ClassifierName { get; init; }
+
     /// <summary>Default of tie_word_embeddings.</summary>
     public bool TiedEmbeddings { get; init; }
 
@@ -41,7 +44,7 @@ public sealed record MultimodalFacts
     public bool IsText(string name)
     {
         ArgumentNullException.ThrowIfNull(name);
-        return name.StartsWith($"{Stack}.", StringComparison.Ordinal) || name.StartsWith($"{Head}.", StringComparison.Ordinal);
+        return name.StartsWith($"{Stack}.", StringComparison.Ordinal) || name.StartsWith($"{Head}.", StringComparison.Ordinal) || (ClassifierName is not null && name == "score.weight");
     }
 
     /// <summary>The config.json that the text model alone would have: its settings, and whether the embeddings are tied.</summary>

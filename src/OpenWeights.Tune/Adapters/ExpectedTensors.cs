@@ -90,7 +90,7 @@ internal sealed class ExpectedTensors
     }
 
     private static bool IsOfOtherPart(DecoderConfig config, string name) =>
-        config.IsPart && !name.StartsWith($"{config.Names.Stack}.", StringComparison.Ordinal) && !name.StartsWith($"{config.Names.Head}.", StringComparison.Ordinal);
+        config.IsPart && !name.StartsWith($"{config.Names.Stack}.", StringComparison.Ordinal) && !name.StartsWith($"{config.OutputModule}.", StringComparison.Ordinal);
 
     private static string Sizes(IEnumerable<long> shape) => $"[{string.Join(", ", shape)}]";
 }

@@ -18,6 +18,9 @@ internal sealed record DecoderConfig
     /// <summary>Whether the decoder is a part of a multimodal model, whose other parts are not loaded.</summary>
     public bool IsPart { get; init; }
 
+    /// <summary>Whether the model can have a head of labels: of multimodal models only some have a class with one in transformers.</summary>
+    public bool TakesLabels { get; init; } = true;
+
     /// <summary>Names of the decoder's modules.</summary>
     public DecoderNames Names { get; init; } = DecoderNames.Usual;
 
@@ -86,10 +89,10 @@ internal sealed record DecoderConfig
 
     /// <summary>The same decoder with a head of labels. Its outputs are the linear layer's alone: no multiplier, soft cap or bias.</summary>
     /// <param name="labels">The labels; null to leave it as it is.</param>
-    /// <exception cref="InvalidDataException">The decoder is a part of a multimodal model, or has a head of another number of labels.</exception>
+    /// <exception cref="InvalidDataException">The decoder is a part of a multimodal model that transformers has no such class for, or has a head of another number of labels.</exception>
     public DecoderConfig With(LabelHead? labels) => labels is null ? this
         : Labels is { } own && own.Names.Count != labels.Names.Count ? throw new InvalidDataException($"the model's head has {own.Names.Count} {(own.Names.Count == 1 ? "output" : "labels")} ({string.Join(", ", own.Names.Take(8))}), and {labels.Names.Count} are needed ({string.Join(", ", labels.Names.Take(8))}).")
-        : IsPart ? throw new InvalidDataException($"the text model of a multimodal model ({ModelType}) cannot have a head of labels, which transformers reads in no such model; use a text model.")
+        : !TakesLabels ? throw new InvalidDataException($"the text model of this multimodal model ({ModelType}) cannot have a head of labels, because transformers' AutoModelForSequenceClassification has no class for it; start from a text model, or from a multimodal one that it has a class for (gemma3, qwen3_5).")
         : this with
         {
             // An adapter of PEFT knows only their number.

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json.Nodes;
+using OpenWeights.Formats.Families;
 
 namespace OpenWeights.Tune.Models;
 
@@ -62,7 +63,7 @@ internal sealed record LabelHead(IReadOnlyList<string> Names)
                 : named[i.ToString(CultureInfo.InvariantCulture)]?.ToString() ?? throw new InvalidDataException($"{path}: id2label has {count} labels, and none for {i}; number them from 0.");
         }
 
-        return new LabelHead(names) { PadId = Pad(config) };
+        return new LabelHead(names) { PadId = Pad(config) ?? (FamilyTable.FindMultimodal(config) is { } whole ? Pad(whole.TextConfig(config)) : null) };
     }
 
     /// <summary>The padding token of a config.json; null for none.</summary>
@@ -106,12 +107,24 @@ internal sealed record LabelHead(IReadOnlyList<string> Names)
         ArgumentNullException.ThrowIfNull(config);
         var architecture = (config["architectures"] as JsonArray)?.FirstOrDefault()?.ToString() ?? "ForCausalLM";
 
-        // The class without Text is that of the multimodal model.
-        var stem = config["model_type"]?.ToString() == "gemma3_text" ? "Gemma3Text" : architecture[..Math.Max(0, architecture.IndexOf("For", StringComparison.Ordinal))];
-        config["architectures"] = new JsonArray(stem + Architecture);
+        // The classes without Text are those of the multimodal models.
+        var stem = config["model_type"]?.ToString() switch
+        {
+            "gemma3_text" => "Gemma3Text",
+            "qwen3_5_text" => "Qwen3_5Text",
+            _ => architecture[..Math.Max(0, architecture.IndexOf("For", StringComparison.Ordinal))],
+        };
+        var whole = FamilyTable.FindMultimodal(config);
+        config["architectures"] = new JsonArray(whole?.ClassifierName ?? (stem + Architecture));
         _ = config.Remove("num_labels");
         config["id2label"] = new JsonObject(Names.Select(static (name, i) => KeyValuePair.Create(i.ToString(CultureInfo.InvariantCulture), (JsonNode?)name)));
         config["label2id"] = new JsonObject(Names.Select(static (name, i) => KeyValuePair.Create(name, (JsonNode?)i)));
         config["pad_token_id"] = PadId;
+
+        // The classes of multimodal models read it among the text model's settings.
+        if (whole is not null && MultimodalFacts.TextKey(config) is { } key)
+        {
+            config[key]!["pad_token_id"] = PadId;
+        }
     }
 }

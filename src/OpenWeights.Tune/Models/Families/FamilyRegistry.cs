@@ -146,7 +146,7 @@ internal static class FamilyRegistry
         var reader = new ConfigReader(text, inner);
         QuantizedCheckpoint.Check(reader, text, path);
         var decoder = ReadOne(reader, inner);
-        return decoder with { IsPart = true, Names = decoder.Names with { Stack = whole.Stack, Head = whole.Head } };
+        return decoder with { IsPart = true, TakesLabels = whole.ClassifierName is not null, Names = decoder.Names with { Stack = whole.Stack, Head = whole.Head } };
     }
 
     private static DecoderConfig ReadOne(ConfigReader reader, string path)
