@@ -1,4 +1,7 @@
 using System.Text.Json.Nodes;
+using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Distributed;
+using OpenWeights.Tune.Models;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -6,12 +9,15 @@ namespace OpenWeights.Tune.Objectives.Preferences;
 
 /// <summary>
 /// Binary classifier optimization (Jung et al., 2024), as TRL's BCOTrainer without density-ratio weights: rewards are shifted by the mean of all
-/// rewards so far, those of the micro-batch included.
+/// rewards so far, those of the micro-batch included. Several ranks, which compute micro-batches at the same time, compute the rewards of a step first.
 /// </summary>
 internal sealed class BcoObjective(double beta, IReferencePolicy reference) : LabelledObjective(beta, reference)
 {
     private double _sum;
     private long _count;
+    private IReadOnlyList<IReadOnlyList<TokenRow>> _batches = [];
+    private double[]? _ahead;
+    private bool _isTrained;
 
     /// <inheritdoc/>
     public override JsonObject? State
@@ -30,17 +36,44 @@ internal sealed class BcoObjective(double beta, IReferencePolicy reference) : La
         }
     }
 
-    private protected override Tensor Losses(Tensor rewards, Tensor desired)
+    /// <inheritdoc/>
+    public override long Begin(CausalLanguageModel model, IReadOnlyList<IReadOnlyList<TokenRow>> batches)
     {
-        // An evaluation uses the mean of training.
-        var shift = _sum;
-        if (is_grad_enabled())
+        ArgumentNullException.ThrowIfNull(batches);
+        (_batches, _isTrained) = (batches, false);
+        _ahead = Ranks.IsAlone ? null : Ranks.Add([.. batches.Select((rows, i) => Ranks.Owns(i) ? RewardSum(model, rows) : 0)], Device);
+        return base.Begin(model, batches);
+    }
+
+    /// <inheritdoc/>
+    public override IReadOnlyDictionary<string, double> End()
+    {
+        // Not in an evaluation. A rank may have had no micro-batch.
+        if (_ahead is { } sums && Ranks.Any(_isTrained, Device))
         {
-            (_sum, _count) = (_sum + rewards.detach().sum().ToDouble(), _count + rewards.size(0));
-            shift = _sum;
+            (_sum, _count) = (_sum + sums.Sum(), _count + _batches.Sum(static b => (long)b.Count));
         }
 
-        var shifted = rewards.sub(shift / Math.Max(1, _count));
+        (_batches, _ahead) = ([], null);
+        return base.End();
+    }
+
+    private protected override Tensor Losses(IReadOnlyList<TokenRow> rows, Tensor rewards, Tensor desired)
+    {
+        // An evaluation uses the mean of training.
+        var (sum, count) = (_sum, _count);
+        if (is_grad_enabled() && _ahead is { } sums)
+        {
+            _isTrained = true;
+            var upTo = Enumerable.Range(0, _batches.Count).First(i => ReferenceEquals(_batches[i], rows)) + 1;
+            (sum, count) = (sum + sums.Take(upTo).Sum(), count + _batches.Take(upTo).Sum(static b => (long)b.Count));
+        }
+        else if (is_grad_enabled())
+        {
+            (sum, count) = (_sum, _count) = (_sum + rewards.detach().sum().ToDouble(), _count + rewards.size(0));
+        }
+
+        var shifted = rewards.sub(sum / Math.Max(1, count));
         return PairLosses.LogSigmoid(where(desired, shifted, shifted.neg())).neg();
     }
 }

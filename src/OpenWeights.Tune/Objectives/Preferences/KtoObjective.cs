@@ -57,7 +57,7 @@ internal sealed class KtoObjective(KtoSettings settings, IReferencePolicy refere
     internal static IReadOnlyList<TokenRow> Mismatched(IReadOnlyList<TokenRow> rows) =>
         [.. rows.Select((row, i) => With(row, rows[(i + rows.Count - 1) % rows.Count]))];
 
-    private protected override Tensor Losses(Tensor rewards, Tensor desired)
+    private protected override Tensor Losses(IReadOnlyList<TokenRow> rows, Tensor rewards, Tensor desired)
     {
         var advantage = rewards.sub(settings.Beta * _divergence);
         var signed = where(desired, advantage, advantage.neg());

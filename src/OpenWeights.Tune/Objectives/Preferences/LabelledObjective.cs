@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Models;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Objectives.Preferences;
@@ -63,7 +64,7 @@ internal abstract class LabelledObjective(double beta, IReferencePolicy referenc
         var rewards = logProbs.sub(referenced).mul(beta);
         AnswerMetrics.AddSides(Metrics, batch, scores, logProbs, rewards, RowRole.Desired, RowRole.Undesired);
         var desired = tensor(batch.Tokens.Rows.Select(static r => r.Role == RowRole.Desired).ToArray(), device: model.Device);
-        var loss = Losses(rewards, desired).sum();
+        var loss = Losses(rows, rewards, desired).sum();
         if (routers is not null)
         {
             loss = loss.add(routers.BalanceLoss(batch.Tokens.RealTokens).mul(model.RouterLossWeight * rows.Count));
@@ -93,8 +94,21 @@ internal abstract class LabelledObjective(double beta, IReferencePolicy referenc
         _ => row,
     };
 
+    /// <summary>Sum of the rewards of a micro-batch, without gradients.</summary>
+    /// <param name="model">The policy.</param>
+    /// <param name="rows">The rows.</param>
+    private protected double RewardSum(CausalLanguageModel model, IReadOnlyList<TokenRow> rows)
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        var batch = AnswerBatch.Of([.. rows.Select(Unpaired)], model);
+        var policy = TokenLogProbs.Of(model, batch.Tokens).LogProbs;
+        return batch.Sum(policy).sub(batch.Sum(batch.Reference(reference, policy))).mul(beta).sum().ToDouble();
+    }
+
     /// <summary>The loss of each row, [rows].</summary>
+    /// <param name="rows">The micro-batch.</param>
     /// <param name="rewards">Rewards, [rows], float64.</param>
     /// <param name="desired">Whether each answer is desirable, [rows].</param>
-    private protected abstract Tensor Losses(Tensor rewards, Tensor desired);
+    private protected abstract Tensor Losses(IReadOnlyList<TokenRow> rows, Tensor rewards, Tensor desired);
 }

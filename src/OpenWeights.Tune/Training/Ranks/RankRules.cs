@@ -44,11 +44,6 @@ internal static class RankRules
         {
             yield return Problem("parallel.shard", $"{shard} does not go with adalora, which judges its ranks by whole gradients; use parallel.shard: none.");
         }
-
-        if (config.Objective.Type == "bco")
-        {
-            yield return Problem("objective.type", "bco shifts the rewards of a micro-batch by the mean of all before it, which ranks that compute at the same time do not have; train with one rank, or use kto.");
-        }
     }
 
     // What ranks cannot do that have parts of weights and gradients.
