@@ -114,6 +114,7 @@ internal static class EstimateCommand
             gradients = estimate.Gradients,
             optimizer = estimate.Optimizer,
             activations = estimate.Activations,
+            sampling = estimate.Sampling,
             program = estimate.Program,
             peak = estimate.Total,
             needed = memory.Needed,
@@ -134,12 +135,12 @@ internal static class EstimateCommand
         foreach (var (name, bytes) in new[]
         {
             ("weights", estimate.Weights), ("adapter", estimate.Adapter), ("reference", estimate.Compared), ("gradients", estimate.Gradients), ("optimizer", estimate.Optimizer),
-            ("activations", estimate.Activations), ("program", estimate.Program), ("peak", estimate.Total),
+            ("activations", estimate.Activations), ("sampling", estimate.Sampling), ("program", estimate.Program), ("peak", estimate.Total),
         })
         {
-            if (bytes > 0 || name != "reference")
+            if (bytes > 0 || name is not ("reference" or "sampling"))
             {
-                Console.Out.WriteLine($"{name,-12}{Amount.Bytes(bytes),10}");
+                Console.Out.WriteLine($"{name,-12}{Amount.Bytes(bytes),10}{(name == "sampling" ? "  of answers and their keys and values, while there are no gradients and activations" : "")}");
             }
         }
 

@@ -35,6 +35,7 @@ internal static class PlanJson
             ["gradients"] = plan.Memory.Gradients,
             ["optimizer"] = plan.Memory.Optimizer,
             ["activations"] = plan.Memory.Activations,
+            ["sampling"] = plan.Memory.Sampling,
             ["program"] = plan.Memory.Program,
             ["peak"] = plan.Memory.Total,
             ["needed"] = plan.MemoryNeeded,
@@ -43,6 +44,7 @@ internal static class PlanJson
         ["objective"] = plan.Config.Objective.Type,
         ["stored_log_probabilities"] = plan.LogProbs is { } stored
             ? new JsonObject { ["path"] = stored.Path, ["rows"] = stored.Rows, ["tokens"] = stored.Targets, ["bytes"] = stored.Bytes, ["is_there"] = stored.IsThere } : null,
+        ["stored_answers"] = plan.TeacherAnswers is { } answers ? new JsonObject { ["path"] = answers.Path, ["rows"] = answers.Rows, ["is_there"] = answers.IsThere } : null,
         ["output_dir"] = plan.Config.OutputDir,
         ["preview"] = new JsonArray([.. rows.Take(count).Select(static r => (JsonNode)new JsonObject
         {

@@ -39,13 +39,18 @@ internal static class PlanText
             yield return $"start     {start.Text}";
         }
 
+        if (plan.TeacherAnswers is { } answers)
+        {
+            yield return $"teacher   answers to {Amount.Count(answers.Rows)} prompts in {ShownPath.Of(answers.Path)}{(answers.IsThere ? ", which are there already" : $", sampled once before training{(config.Objective.TeacherTopK is not null && config.Objective.Lmbda == 0 ? ", and then the log-probabilities of their tokens" : "")}")}";
+        }
+
         if (plan.LogProbs is { } known)
         {
             yield return $"{(known.OfTeacher ? "teacher   " : "reference ")}log-probabilities of {Amount.Count(known.Targets)} tokens, {Amount.Bytes(known.Bytes)} in {ShownPath.Of(known.Path)}{(known.IsThere ? ", which are there already" : ", computed once before training")}";
         }
 
         var memory = plan.Memory;
-        yield return $"memory    about {Amount.Bytes(memory.Total)}: weights {Amount.Bytes(memory.Weights + memory.Adapter)}{(memory.Compared > 0 ? $", {(config.Objective.Type == "distill" ? "teacher" : "reference")} {Amount.Bytes(memory.Compared)}" : "")}, gradients {Amount.Bytes(memory.Gradients)}, optimizer {Amount.Bytes(memory.Optimizer)}, activations about {Amount.Bytes(memory.Activations)}, the program {Amount.Bytes(memory.Program)}";
+        yield return $"memory    about {Amount.Bytes(memory.Total)}: weights {Amount.Bytes(memory.Weights + memory.Adapter)}{(memory.Compared > 0 ? $", {(config.Objective.Type == "distill" ? "teacher" : "reference")} {Amount.Bytes(memory.Compared)}" : "")}, gradients {Amount.Bytes(memory.Gradients)}, optimizer {Amount.Bytes(memory.Optimizer)}, activations about {Amount.Bytes(memory.Activations)}{(memory.Sampling > 0 ? $" (or sampling {Amount.Bytes(memory.Sampling)})" : "")}, the program {Amount.Bytes(memory.Program)}";
         if (plan.Room is { } room)
         {
             yield return $"          {Amount.Bytes(room.Bytes)} of {room.Where} are free{(plan.MemoryNeeded == memory.Total ? "" : $", of which the run needs {Amount.Bytes(plan.MemoryNeeded)}")}";
@@ -68,7 +73,7 @@ internal static class PlanText
         var losses = objective.LossType is { } given ? $" ({string.Join(", ", given.Values)})" : "";
         var compared = objective switch
         {
-            { Teacher: { } teacher } => $", teacher {ShownPath.Of(teacher)}{(objective.TeacherTopK is { } top ? $", its {top} most likely tokens" : "")}{(objective.Lmbda > 0 ? $", {Amount.Percent(objective.Lmbda)} of the steps on the student's own answers" : "")}",
+            { Teacher: { } teacher } => $", teacher {ShownPath.Of(teacher)}{(objective.TeacherTopK is { } top ? $", its {top} most likely tokens" : "")}{(objective.SeqKd ? ", on its answers" : "")}{(objective.Lmbda > 0 ? $", {Amount.Percent(objective.Lmbda)} of the steps on the student's own answers" : "")}",
             { ReferenceFree: true } => ", without a reference",
             { Type: "dpo" or "kto" or "bco" } => $", reference {(objective.Reference is "start" or "base" ? objective.Reference : ShownPath.Of(objective.Reference))}{(objective.SyncRefModel ? $", which follows every {objective.RefModelSyncSteps} steps" : "")}",
             _ => "",

@@ -108,6 +108,11 @@ internal static class ObjectiveRules
             yield return $"objective.teacher_top_k: with a beta of {section.Beta ?? 0.5} only {(section.Beta == 1 ? "the row's own token is" : "the teacher's most likely token and the row's own are")} compared, as in TRL; set beta: 0, or narrow_top_k: false for all {section.TeacherTopK}.";
         }
 
+        if (section is { Type: "distill", SeqKd: true, Lmbda: >= 1 })
+        {
+            yield return "objective.seq_kd has no effect with lmbda: 1: every step trains on the student's own answers. Lower lmbda, or remove seq_kd.";
+        }
+
         if (section is { SyncRefModel: true, Type: "grpo", Beta: null or 0 })
         {
             yield return "objective.sync_ref_model has no effect: grpo has no reference without a beta.";

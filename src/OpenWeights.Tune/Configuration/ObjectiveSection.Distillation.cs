@@ -33,8 +33,13 @@ public sealed partial record ObjectiveSection
     [UsedBy("distill")]
     public double Lmbda { get; init; }
 
-    /// <summary>Temperature of the student's samples.</summary>
-    [Setting("distill: temperature at which the student's answers are sampled.", Min = 0)]
+    /// <summary>Whether the teacher answers the rows' prompts.</summary>
+    [Setting("distill: whether the teacher samples an answer to each row's prompt once, before training, which takes the place of the row's own (sequence-level distillation; GKD's seq_kd). The answers are kept on disk.")]
+    [UsedBy("distill")]
+    public bool SeqKd { get; init; }
+
+    /// <summary>Temperature of the sampled answers.</summary>
+    [Setting("distill: temperature at which the student's answers (lmbda) and the teacher's (seq_kd) are sampled.", Min = 0)]
     [UsedBy("distill")]
     public double SamplingTemperature { get; init; } = 1;
 }

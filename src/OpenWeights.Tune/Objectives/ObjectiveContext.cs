@@ -1,6 +1,7 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Distributed;
+using OpenWeights.Tune.Objectives.Distillation;
 using OpenWeights.Tune.Rewards;
 
 namespace OpenWeights.Tune.Objectives;
@@ -17,6 +18,9 @@ internal sealed record ObjectiveContext(RunConfig Config)
 
     /// <summary>Tokens that end an answer.</summary>
     public IReadOnlyList<int> EndTokens { get; init; } = [];
+
+    /// <summary>What the teacher answered to the rows before training; null where it was not asked. The objective takes ownership.</summary>
+    public TeacherAnswers? TeacherAnswers { get; init; }
 
     /// <summary>Loads a reward model; null where there is none.</summary>
     public Func<RewardSection, IRewardModel>? RewardModel { get; init; }

@@ -61,7 +61,7 @@ internal static class ObjectiveKinds
         new("bco", RowKind.Labelled, NeedsReference: true, static c => new BcoObjective(c.Settings.Beta ?? 0.1, c.Reference!)),
         new("grpo", RowKind.Prompts, NeedsReference: true, static c => new GrpoObjective(c)),
         new("rloo", RowKind.Prompts, NeedsReference: true, static c => new RlooObjective(c)),
-        new("distill", RowKind.Plain, NeedsReference: true, static c => new DistillObjective(DistillationSettings.Of(c.Settings), c.Reference!, c.EndTokens, c.Settings.Lmbda > 0 ? new StudentSamples(c) : null)),
+        new("distill", RowKind.Plain, NeedsReference: true, static c => new DistillObjective(DistillationSettings.Of(c.Settings), c.Reference!, c.EndTokens, c.Settings.Lmbda > 0 ? new StudentSamples(c) : null, c.TeacherAnswers)),
         new("reward", RowKind.Pairs, NeedsReference: false, static c => new RewardObjective(c.Settings.CenterRewardsCoefficient)) { Head = HeadKind.Reward },
         new("classification", RowKind.Classified, NeedsReference: false, static c => new ClassificationObjective(c.Settings.LabelSmoothing)) { Head = HeadKind.Labels },
         new("embedding", RowKind.Related, NeedsReference: false, static c => new EmbeddingObjective(c.Settings.Temperature ?? 0.05, c.Settings.Pooling == "mean" ? EmbeddingPooling.Mean : EmbeddingPooling.Last)) { Head = HeadKind.None },

@@ -29,10 +29,16 @@ internal sealed class LogProbCache
     {
         (_model, _writer, _dtype, _devices, _tokensOfBatch) = (model, writer, computed.DType, computed.Devices, tokensOfBatch);
         IsTemporary = config.Data.Cache == "off";
-        Path = IsTemporary
-            ? System.IO.Path.Combine(System.IO.Path.GetTempPath(), $"owt-{Guid.NewGuid():N}.logprobs")
-            : System.IO.Path.Combine(config.Data.CacheDir ?? System.IO.Path.Combine(System.IO.Path.GetDirectoryName(StoreCache.DefaultFolder)!, "logprobs"), Key(settings) + ".logprobs");
+        Path = PathOf(config, IsTemporary ? null : Key(settings), "logprobs");
     }
+
+    /// <summary>Path of a file of what a reference or teacher computes once.</summary>
+    /// <param name="config">The run.</param>
+    /// <param name="key">Its hash; null for a temporary file.</param>
+    /// <param name="kind">What it has: ending of the file, and name of the folder of such files.</param>
+    internal static string PathOf(RunConfig config, string? key, string kind) => key is null
+        ? System.IO.Path.Combine(System.IO.Path.GetTempPath(), $"owt-{Guid.NewGuid():N}.{kind}")
+        : System.IO.Path.Combine(config.Data.CacheDir ?? System.IO.Path.Combine(System.IO.Path.GetDirectoryName(StoreCache.DefaultFolder)!, kind), $"{key}.{kind}");
 
     /// <summary>The file.</summary>
     internal string Path { get; }
@@ -51,6 +57,12 @@ internal sealed class LogProbCache
     {
         var (config, objective) = (draft.Config, draft.Config.Objective);
         if (draft.Compared is not { } model || !Serves(objective))
+        {
+            return null;
+        }
+
+        // The rows are known when the teacher has answered.
+        if (draft.TeacherAnswers is { Plan.IsThere: false })
         {
             return null;
         }
@@ -96,7 +108,16 @@ internal sealed class LogProbCache
     // KTO also asks about the prompts of a step with the answers of other rows.
     private static IEnumerable<IReadOnlyList<TokenRow>> Rows(RunDraft draft)
     {
-        yield return draft.Data.Train.Documents;
+        if (draft.TeacherAnswers is { } answered)
+        {
+            using var answers = answered.Open(isLast: false);
+            yield return [.. draft.Data.Train.Documents.Select(answers.Of)];
+        }
+        else
+        {
+            yield return draft.Data.Train.Documents;
+        }
+
         if (draft.Data.Eval is { } eval)
         {
             yield return eval.Documents;

@@ -31,8 +31,11 @@ internal sealed record MemoryEstimate(long Weights, long Adapter, long Gradients
     /// <summary>Weights of the reference or teacher that is in memory while training.</summary>
     public long Compared { get; init; }
 
+    /// <summary>What sampling answers takes, in place of gradients and activations: keys and values of the texts, and their logits; 0 for a run that samples none.</summary>
+    public long Sampling { get; init; }
+
     /// <summary>The estimated peak.</summary>
-    public long Total => Weights + Compared + Adapter + Gradients + Optimizer + Activations + Program - Overlap;
+    public long Total => Weights + Compared + Adapter + Optimizer + Program + Math.Max(Gradients + Activations - Overlap, Sampling);
 
     /// <summary>Estimates the memory of a run.</summary>
     /// <param name="trained">The model with its trained parameters.</param>

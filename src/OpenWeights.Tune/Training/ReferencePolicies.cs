@@ -17,9 +17,9 @@ internal static class ReferencePolicies
     internal static IReferencePolicy Create(RunDraft draft, ITrainedModel trained, IRunListener listener)
     {
         var (dtype, devices) = (trained.Model.DType, trained.Model.Devices);
+        draft.Precompute(listener);
         if (draft.LogProbs is { } stored)
         {
-            stored.Ensure(listener);
             return new StoredReference(stored.Open(), stored.IsTemporary ? stored.Path : null, () => draft.Compared!.Load(dtype, devices));
         }
 

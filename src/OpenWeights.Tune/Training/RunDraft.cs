@@ -32,6 +32,7 @@ internal sealed class RunDraft
             kind.RowsPerExample, keepsOrder: kind.Rows == RowKind.Labelled);
         TotalSteps = RunDefaults.TotalSteps(config.Training, Rows.StepsPerEpoch);
         Compared = kind.ComparesWithReference(config.Objective) ? ComparedModel.Of(config, modelPath, options.SettingsAlone) : null;
+        TeacherAnswers = options.SettingsAlone ? null : TeacherAnswerCache.Of(this, memory.Computed);
         LogProbs = options.SettingsAlone ? null : LogProbCache.Of(this, memory.Computed, memory.VocabularySize);
     }
 
@@ -89,8 +90,11 @@ internal sealed class RunDraft
     /// <summary>The model that the policy is compared with; null for none.</summary>
     internal ComparedModel? Compared { get; }
 
-    /// <summary>Log-probabilities that are computed once; null if the run computes them as it trains.</summary>
-    internal LogProbCache? LogProbs { get; }
+    /// <summary>Answers that the teacher samples once; null if it is not asked.</summary>
+    internal TeacherAnswerCache? TeacherAnswers { get; }
+
+    /// <summary>Log-probabilities that are computed once; null if the run computes them as it trains, or the teacher has not answered yet.</summary>
+    internal LogProbCache? LogProbs { get; private set; }
 
     /// <summary>The plan of the run.</summary>
     public RunPlan Plan => field ??= new()
@@ -111,6 +115,7 @@ internal sealed class RunDraft
         Ranks = Ranks.Size,
         Memory = Memory.Estimate,
         Start = Memory.Start,
+        TeacherAnswers = TeacherAnswers?.Plan,
         LogProbs = LogProbs?.Plan,
         MemoryNeeded = Memory.Needed,
         Room = Memory.Room,
@@ -209,7 +214,7 @@ internal sealed class RunDraft
         config = config with { Training = config.Training with { WorstBatchFirst = config.Training.WorstBatchFirst ?? device.type == TorchSharp.DeviceType.CUDA } };
         var dtype = Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, device);
         var said = new HashSet<string>();
-        var memory = new RunMemory(config, folder, decoder, devices, dtype, SampledRun.LongestRow(config, data.Train.LongestRow, decoder), data.Train.Rows.Count, warning => _ = said.Add(warning), ComparedModel.Held(config, modelPath, options.SettingsAlone), options.Ranks.Size) { Held = options.Held };
+        var memory = new RunMemory(config, folder, decoder, devices, dtype, SampledRun.LongestRow(config, data, decoder), data.Train.Rows.Count, warning => _ = said.Add(warning), ComparedModel.Held(config, modelPath, options.SettingsAlone), options.Ranks.Size, SampledRun.LongestPrompt(config, data)) { Held = options.Held };
         foreach (var warning in said)
         {
             listener.Warn(warning);
@@ -222,6 +227,20 @@ internal sealed class RunDraft
         }
 
         return draft;
+    }
+
+    /// <summary>Computes what a reference or teacher computes once, before training.</summary>
+    /// <param name="listener">Receives the run's events.</param>
+    /// <exception cref="IOException">A file cannot be written.</exception>
+    internal void Precompute(IRunListener listener)
+    {
+        if (TeacherAnswers is { } answers)
+        {
+            answers.Ensure(listener);
+            LogProbs ??= LogProbCache.Of(this, Memory.Computed, Memory.VocabularySize);
+        }
+
+        LogProbs?.Ensure(listener);
     }
 
     /// <summary>Loads the weights and sets up the trained parameters.</summary>

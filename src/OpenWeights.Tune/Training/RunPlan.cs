@@ -55,6 +55,9 @@ public sealed record RunPlan
     /// <summary>Log-probabilities of the reference or teacher that are computed once and kept; null for none.</summary>
     internal LogProbPlan? LogProbs { get; init; }
 
+    /// <summary>Answers that a teacher samples once; null for none.</summary>
+    internal TeacherAnswerPlan? TeacherAnswers { get; init; }
+
     /// <summary>The part of the estimate that is in the compared memory.</summary>
     public long MemoryNeeded { get; init; }
 

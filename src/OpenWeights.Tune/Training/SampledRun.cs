@@ -4,6 +4,7 @@ using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives;
+using OpenWeights.Tune.Objectives.Distillation;
 using OpenWeights.Tune.Objectives.Reinforcement;
 
 namespace OpenWeights.Tune.Training;
@@ -33,10 +34,29 @@ internal static class SampledRun
 
     /// <summary>Length of the longest row, with its sampled answer.</summary>
     /// <param name="config">The run.</param>
-    /// <param name="longest">Length of the longest row of the data.</param>
+    /// <param name="data">Its rows.</param>
     /// <param name="decoder">The model.</param>
-    internal static int LongestRow(RunConfig config, int longest, DecoderConfig decoder) => KindOf(config) != RowKind.Prompts ? longest
-        : Math.Max(longest, Math.Min(longest + config.Objective.MaxCompletionLength, ContextLimit.Of(decoder, config.Model.MaxPositions).Tokens));
+    internal static int LongestRow(RunConfig config, RunData data, DecoderConfig decoder) => Distills(config)
+        ? data.Train.Rows.Max(row => Math.Max(row.Ids.Length, row.EachDocument().Sum(d => AnsweredRows.AnswerStart(d) is > 0 and var start ? Answered(config, start, decoder) : d.Ids.Length)))
+        : KindOf(config) == RowKind.Prompts ? Answered(config, data.Train.LongestRow, decoder) : data.Train.LongestRow;
+
+    /// <summary>Length of the longest row, with its sampled answer, where rows are not known yet.</summary>
+    /// <param name="config">The run.</param>
+    /// <param name="decoder">The model.</param>
+    internal static int LongestRow(RunConfig config, DecoderConfig decoder) =>
+        Distills(config) || KindOf(config) == RowKind.Prompts ? Answered(config, config.Data.MaxLength, decoder) : config.Data.MaxLength;
+
+    /// <summary>Length of the longest prompt whose answer is sampled while training; 0 where none is.</summary>
+    /// <param name="config">The run.</param>
+    /// <param name="data">Its rows.</param>
+    internal static int LongestPrompt(RunConfig config, RunData data) => config.Objective is { Type: "distill", Lmbda: > 0 } ? data.Train.Documents.Max(AnsweredRows.AnswerStart)
+        : KindOf(config) == RowKind.Prompts ? data.Train.LongestRow : 0;
+
+    private static bool Distills(RunConfig config) => config.Objective is { Type: "distill", Lmbda: > 0 } or { Type: "distill", SeqKd: true };
+
+    // The model may have no room for an answer of the full length.
+    private static int Answered(RunConfig config, int prompt, DecoderConfig decoder) =>
+        Math.Max(prompt, Math.Min(prompt + config.Objective.MaxCompletionLength, ContextLimit.Of(decoder, config.Model.MaxPositions).Tokens));
 
     private static RowKind KindOf(RunConfig config) => ObjectiveKinds.Of(config.Objective).RowsOf(config.Objective);
 }

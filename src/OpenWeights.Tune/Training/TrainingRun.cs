@@ -46,7 +46,7 @@ public sealed class TrainingRun : IDisposable
         (_draft, _config, _trained, _listener, Plan, _ranks) = (draft, draft.Config, trained, draft.Ranks.IsFirst ? listener : SilentRank.Instance, draft.Plan, draft.Ranks);
         var kind = ObjectiveKinds.Of(_config.Objective);
         _reference = kind.ComparesWithReference(_config.Objective) ? ReferencePolicies.Create(draft, trained, _listener) : null;
-        _objective = kind.Create(draft.ObjectiveContext with { Reference = _reference });
+        _objective = kind.Create(draft.ObjectiveContext with { Reference = _reference, TeacherAnswers = draft.TeacherAnswers?.Open(isLast: true) });
         if (!_ranks.IsAlone && _objective is IRankedObjective ranked)
         {
             ranked.Join(_ranks, trained.Model.Device);
@@ -96,7 +96,7 @@ public sealed class TrainingRun : IDisposable
         listener = draft.Ranks.IsFirst ? listener : SilentRank.Instance;
         _ = draft.Ranks.OncePerHost(() =>
         {
-            draft.LogProbs?.Ensure(listener);
+            draft.Precompute(listener);
             return true;
         });
         return new TrainingRun(draft, load(), listener);

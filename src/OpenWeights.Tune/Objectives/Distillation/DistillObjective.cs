@@ -17,7 +17,8 @@ namespace OpenWeights.Tune.Objectives.Distillation;
 /// <param name="teacher">The teacher.</param>
 /// <param name="endTokens">Tokens that end an answer, for metrics; null for unknown.</param>
 /// <param name="samples">Samples the student's own answers; null for the rows' own.</param>
-internal sealed class DistillObjective(DistillationSettings settings, IReferencePolicy teacher, IReadOnlyList<int>? endTokens = null, StudentSamples? samples = null) : IObjective, IRankedObjective, IDisposable
+/// <param name="answers">The teacher's answers, in the place of the rows' own; null for those.</param>
+internal sealed class DistillObjective(DistillationSettings settings, IReferencePolicy teacher, IReadOnlyList<int>? endTokens = null, StudentSamples? samples = null, TeacherAnswers? answers = null) : IObjective, IRankedObjective, IDisposable
 {
     private readonly MetricMeans _metrics = new();
     private long _tokens;
@@ -42,7 +43,9 @@ internal sealed class DistillObjective(DistillationSettings settings, IReference
     {
         ArgumentNullException.ThrowIfNull(rows);
         _isSampled = samples?.Has(step) == true;
-        return _isSampled ? samples!.Of(model, rows.Of(step), step) : rows.Of(step);
+        return _isSampled ? samples!.Of(model, rows.Of(step), step)
+            : answers is not null ? [.. rows.Of(step).Select(b => (IReadOnlyList<TokenRow>)[.. b.Select(answers.Of)])]
+            : rows.Of(step);
     }
 
     /// <inheritdoc/>
@@ -109,7 +112,11 @@ internal sealed class DistillObjective(DistillationSettings settings, IReference
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _metrics.Dispose();
+    public void Dispose()
+    {
+        _metrics.Dispose();
+        answers?.Dispose();
+    }
 
     // Divergence, entropy and agreement from the student's logits of some targets, over the whole vocabulary.
     private Func<Tensor, Tensor, IReadOnlyList<Tensor>> OfAll(TokenBatch batch)

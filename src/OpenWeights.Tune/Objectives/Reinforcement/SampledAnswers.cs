@@ -23,6 +23,10 @@ internal sealed class SampledAnswers(ObjectiveContext context) : IAnswerSource, 
     private readonly RewardSet _rewards = RewardSet.Create(context.Settings.Rewards, context.RewardModel);
     private Dictionary<string, double> _metrics = [];
 
+    /// <summary>Number of texts generated at once.</summary>
+    /// <param name="microBatch">Answers per micro-batch.</param>
+    internal static int TextsAtOnce(int microBatch) => Math.Clamp(4 * microBatch, FewestTexts, MostTexts);
+
     /// <inheritdoc/>
     public bool Records => true;
 
@@ -65,7 +69,7 @@ internal sealed class SampledAnswers(ObjectiveContext context) : IAnswerSource, 
     {
         var settings = context.Settings;
         var (made, start) = (new List<GenerationResult>(), first);
-        foreach (var chunk in prompts.Chunk(Math.Clamp(4 * context.Sampling!.MicroBatch, FewestTexts, MostTexts)))
+        foreach (var chunk in prompts.Chunk(TextsAtOnce(context.Sampling!.MicroBatch)))
         {
             var options = new GenerationOptions
             {

@@ -9,6 +9,11 @@ internal sealed record ActivationCosts(long Inputs, IReadOnlyList<LayerActivatio
     /// <summary>The peak.</summary>
     internal long Total => Inputs + Peak(0, Layers.Count, Head);
 
+    /// <summary>The same, or what sampling holds where that is more.</summary>
+    /// <param name="sampling">What sampling holds; null for nothing.</param>
+    internal ActivationCosts AtLeast(SamplingMemory? sampling) => sampling is null ? this
+        : this with { Layers = [.. Layers.Zip(sampling.States, static (l, bytes) => l with { Stored = Math.Max(l.Stored, bytes) })], Head = Math.Max(Head, sampling.Scores) };
+
     /// <summary>The peak of some successive layers.</summary>
     /// <param name="first">The first.</param>
     /// <param name="count">Their number.</param>

@@ -30,13 +30,14 @@ internal sealed class RunMemory
     private readonly int _ranks;
     private readonly ScalarType _dtype;
     private readonly int _longestRow;
+    private readonly int _longestPrompt;
     private readonly int _rows;
     private readonly ComparedModel? _compared;
 
-    internal RunMemory(RunConfig config, ModelFolder folder, DecoderConfig decoder, IReadOnlyList<Device> devices, ScalarType dtype, int longestRow, int rows = int.MaxValue, Action<string>? warn = null, ComparedModel? compared = null, int ranks = 1)
+    internal RunMemory(RunConfig config, ModelFolder folder, DecoderConfig decoder, IReadOnlyList<Device> devices, ScalarType dtype, int longestRow, int rows = int.MaxValue, Action<string>? warn = null, ComparedModel? compared = null, int ranks = 1, int longestPrompt = 0)
     {
         _ranks = ranks;
-        _compared = compared;
+        (_compared, _longestPrompt) = (compared, longestPrompt);
         (_config, _folder, _decoder, _device, _dtype, _longestRow, _rows) = (config, folder, decoder, devices[^1], dtype, longestRow, rows);
         _devices = devices;
         using var meta = CreateMeta(config, warn);
@@ -118,8 +119,8 @@ internal sealed class RunMemory
         var devices = Torch.Devices.Find(config.Model.Device.Values);
         var decoder = ModelLoader.ReadConfig(folder);
         return new RunMemory(
-            config, folder, decoder.With(LabelHeads.Expected(config, decoder)), devices, Torch.Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, devices[^1]), SampledRun.LongestRow(config, config.Data.MaxLength, decoder),
-            compared: ComparedModel.Held(config, modelPath, settingsAlone: true));
+            config, folder, decoder.With(LabelHeads.Expected(config, decoder)), devices, Torch.Devices.DType(config.Model.Dtype) ?? ModelLoader.AutomaticDType(folder, devices[^1]), SampledRun.LongestRow(config, decoder),
+            compared: ComparedModel.Held(config, modelPath, settingsAlone: true), longestPrompt: config.Data.MaxLength);
     }
 
     /// <summary>The memory of one of several ranks for each kind of sharing (parallel.shard), each with the run's micro-batches.</summary>
@@ -211,13 +212,15 @@ internal sealed class RunMemory
     {
         var estimate = MemoryEstimate.Of(
             meta, Rows(config, longestRow), longestRow, OptimizerBytes(meta.Parameters, config.Training), config.Training.GradientAccumulationSteps > 1, config.Training.Checkpointing, scores: Scores(config));
-        return estimate with { Compared = ComparedBytes(config) };
+        return estimate with { Compared = ComparedBytes(config), Sampling = SamplingOf(meta, config, longestRow)?.Total ?? 0 };
     }
 
     // What a run holds by layers.
     private RunCosts CostsOf(ITrainedModel meta, RunConfig config, int longestRow, ActivationCheckpointing checkpointing, bool onGpu = false) => RunCosts.Of(
         meta, parameters => OptimizerBytes(parameters, config.Training, onGpu) - OffloadedBytes(config, parameters),
-        MemoryEstimate.ActivationsOf(meta.Model, meta.ResultName == "adapter", Rows(config, longestRow), longestRow, checkpointing, Scores(config)));
+        MemoryEstimate.ActivationsOf(meta.Model, meta.ResultName == "adapter", Rows(config, longestRow), longestRow, checkpointing, Scores(config)).AtLeast(SamplingOf(meta, config, longestRow)));
+
+    private SamplingMemory? SamplingOf(ITrainedModel meta, RunConfig config, int longestRow) => SamplingMemory.Of(meta.Model, config, Math.Min(_longestPrompt, longestRow));
 
     private DeviceLoads? LoadsOf(ITrainedModel meta, RunConfig config, int longestRow)
     {

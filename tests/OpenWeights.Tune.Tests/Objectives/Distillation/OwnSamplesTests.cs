@@ -10,6 +10,9 @@ public sealed class OwnSamplesTests
 
     [TestCase("lmbda: 0.5")]
     [TestCase("lmbda: 0, teacher_top_k: 4, beta: 0")]
+    [TestCase("seq_kd: true")]
+    [TestCase("seq_kd: true, lmbda: 0.5")]
+    [TestCase("seq_kd: true, teacher_top_k: 4, beta: 0")]
     public void A_run_that_goes_on_is_the_run_that_was_never_stopped(string settings)
     {
         using var runs = new ComparedRun();
