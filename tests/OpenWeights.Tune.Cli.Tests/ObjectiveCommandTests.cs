@@ -13,26 +13,24 @@ public sealed class ObjectiveCommandTests
     {
         static TestCaseData Case(string objective, string data, params string[] shown) => new TestCaseData(objective, data, shown).SetArgDisplayNames(objective.Split(',')[0]["type: ".Length..]);
         yield return Case("type: dpo", "preferences/pairs-train.jsonl", "chosen", "rejected");
-        yield return Case("type: orpo", "preferences/pairs-train.jsonl", "chosen", "rejected");
         yield return Case("type: cpo, loss_type: simpo", "preferences/pairs-train.jsonl", "chosen", "rejected");
         yield return Case("type: kto", "preferences/labels-train.jsonl", "desired", "undesired");
-        yield return Case("type: bco", "preferences/labels-train.jsonl", "desired", "undesired");
         yield return Case("type: reward", "preferences/pairs-train.jsonl", "chosen", "rejected");
+        yield return Case("type: classification", "texts/classes-train.jsonl");
+        yield return Case("type: embedding", "texts/related-train.jsonl");
         yield return Case("type: grpo, rewards: exact_match, num_generations: 4", "quickstart/train.jsonl");
         yield return Case("type: rloo, rewards: exact_match, num_generations: 4", "quickstart/train.jsonl");
-        yield return Case($"type: distill, teacher: '{s_datasets}/quickstart/base'", "quickstart/train.jsonl");
         yield return Case($"type: distill, teacher: '{s_datasets}/quickstart/base', seq_kd: true, lmbda: 0.5", "quickstart/train.jsonl");
-        yield return Case("type: sft, loss_type: dft", "quickstart/train.jsonl");
     }
 
     [Test]
     public void Preferences_take_at_most_a_third_more_memory_than_supervised_training_on_the_same_rows()
     {
         using var work = new TemporaryFolder();
-        Owt.Run(work.Root, 0, "init", "--hidden-size", "256", "--intermediate-size", "1024", "--layers", "6", "--vocab-size", "8000", "--output", "model");
+        Owt.Run(work.Root, 0, "init", "--hidden-size", "256", "--intermediate-size", "1024", "--layers", "8", "--vocab-size", "2000", "--output", "model");
         var random = new Random(1);
         var pairs = Enumerable.Range(0, 8).Select(_ => (Prompt: Ids(8), Chosen: Ids(300), Rejected: Ids(300))).ToList();
-        string Ids(int count) => string.Join(',', Enumerable.Range(0, count).Select(_ => random.Next(3, 8000)));
+        string Ids(int count) => string.Join(',', Enumerable.Range(0, count).Select(_ => random.Next(3, 2000)));
         _ = work.Write("pairs.jsonl", string.Concat(pairs.Select(static p => $$"""{"prompt_ids":[{{p.Prompt}}],"chosen_ids":[{{p.Chosen}}],"rejected_ids":[{{p.Rejected}}]}""" + "\n")));
         _ = work.Write("rows.jsonl", string.Concat(pairs.SelectMany(static p => new[] { p.Chosen, p.Rejected }.Select(answer => $$"""{"input_ids":[{{p.Prompt}},{{answer}}],"labels":[{{string.Join(',', Enumerable.Repeat(-100, 8))}},{{answer}}]}""" + "\n"))));
 
@@ -85,14 +83,16 @@ public sealed class ObjectiveCommandTests
         Assert.That(estimate["sampling"]!.GetValue<long>(), samples ? Is.GreaterThan(0) : Is.Zero);
         Assert.That(estimate["reference"]!.GetValue<long>(), type == "distill" ? Is.GreaterThan(0) : Is.Zero, "an adapter's reference is its base");
         Assert.That(estimate["fits"]!.GetValue<bool>());
-        Assert.That(Owt.Run(work.Root, 0, "estimate", "train.yaml").Output, samples ? Does.Contain("sampling ") : Does.Not.Contain("sampling "));
 
         var plan = Owt.Run(work.Root, 0, "train", "train.yaml", "--dry-run", "--json").Json.Single();
         Assert.That(plan["objective"]!.ToString(), Is.EqualTo(type));
         Assert.That(plan["steps"]!.GetValue<int>(), Is.EqualTo(2));
         Assert.That(plan["memory"]!["peak"]!.GetValue<long>(), Is.EqualTo(estimate["peak"]!.GetValue<long>()));
-        var dry = Owt.Run(work.Root, 0, "train", "train.yaml", "--dry-run").Output;
-        Assert.That(dry, objective.Contains("seq_kd", StringComparison.Ordinal) ? Does.Match(@"teacher   answers to \d+ prompts.*sampled once before training") : Does.Not.Contain("answers to"));
         Assert.That(Directory.Exists(work.At("run")), Is.False);
+        if (objective.Contains("seq_kd", StringComparison.Ordinal))
+        {
+            Assert.That(Owt.Run(work.Root, 0, "estimate", "train.yaml").Output, Does.Contain("sampling "));
+            Assert.That(Owt.Run(work.Root, 0, "train", "train.yaml", "--dry-run").Output, Does.Match(@"teacher   answers to \d+ prompts.*sampled once before training").And.Contains("(or sampling "));
+        }
     }
 }

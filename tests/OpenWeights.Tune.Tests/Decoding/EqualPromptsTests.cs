@@ -71,7 +71,7 @@ internal sealed class EqualPromptsTests
         for (int read = 0, count = prompt; read < Tokens; read += count, count = 1)
         {
             using var step = NewDisposeScope();
-            var ids = arange(read, read + count, int64).remainder(FamilyCases.Vocabulary).unsqueeze(0).expand(Rows, -1).contiguous();
+            var ids = tensor([.. Enumerable.Range(read, count).Select(static i => (long)(i % FamilyCases.Vocabulary))], [1, count]).expand(Rows, -1).contiguous();
             var positions = arange(read, read + count, int64).unsqueeze(0).expand(Rows, -1).contiguous();
             _ = model.call(new ModelInput { InputIds = ids, PositionIds = positions, LongestPosition = read + count - 1, Cache = cache });
             var told = model.Stack.Layers.Sum(l => l.Mixer?.Part.StateBytes(new CachedTexts(Rows, prompt, read + count), sizeof(float)) ?? 0);
