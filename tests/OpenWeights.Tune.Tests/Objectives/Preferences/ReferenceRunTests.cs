@@ -41,6 +41,20 @@ public sealed class ReferenceRunTests
         Assert.That(Directory.GetFiles(runs.At("cache"), "*.logprobs"), Has.Length.EqualTo(2));
     }
 
+    [TestCase("type: dpo")]
+    [TestCase("type: dpo, loss_type: [sigmoid, bco_pair, sft], loss_weights: [0.8, 0.2, 1.0], precompute_ref_log_probs: true")]
+    [TestCase("type: orpo")]
+    [TestCase("type: cpo, loss_type: simpo")]
+    [TestCase("type: kto")]
+    [TestCase("type: bco")]
+    public void A_run_that_goes_on_is_the_run_that_was_never_stopped(string objective)
+    {
+        using var runs = new ComparedRun();
+        var (straight, stopped) = runs.Both(objective);
+        Assert.That(stopped.Metrics, Is.EqualTo(straight.Metrics));
+        Assert.That(stopped.Result, Is.EqualTo(straight.Result));
+    }
+
     [TestCase(Adapter)]
     [TestCase("")]
     public void A_reference_that_follows_with_all_its_weight_is_the_policy_at_each_step(string adapter)
