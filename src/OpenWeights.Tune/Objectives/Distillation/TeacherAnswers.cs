@@ -1,4 +1,3 @@
-using System.Text.Json.Nodes;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Models;
