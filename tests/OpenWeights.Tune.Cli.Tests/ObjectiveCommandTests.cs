@@ -34,7 +34,6 @@ public sealed class ObjectiveCommandTests
         _ = work.Write("pairs.jsonl", string.Concat(pairs.Select(static p => $$"""{"prompt_ids":[{{p.Prompt}}],"chosen_ids":[{{p.Chosen}}],"rejected_ids":[{{p.Rejected}}]}""" + "\n")));
         _ = work.Write("rows.jsonl", string.Concat(pairs.SelectMany(static p => new[] { p.Chosen, p.Rejected }.Select(answer => $$"""{"input_ids":[{{p.Prompt}},{{answer}}],"labels":[{{string.Join(',', Enumerable.Repeat(-100, 8))}},{{answer}}]}""" + "\n"))));
 
-        // What the run takes beyond the program itself, at the most.
         long Peak(string objective, string rows, int microBatch)
         {
             _ = work.Write("train.yaml", $$"""
@@ -48,12 +47,11 @@ public sealed class ObjectiveCommandTests
                 checkpoint: { every_steps: 0 }
                 """);
             Owt.Run(work.Root, 0, "train", "train.yaml", "--overwrite");
-            var program = Owt.Run(work.Root, 0, "estimate", "train.yaml", "--json").Json.Single()["program"]!.GetValue<long>();
-            return File.ReadLines(work.At("run", "metrics.jsonl")).Select(static l => JsonNode.Parse(l)!["peak_memory_bytes"]?.GetValue<long>() ?? 0).Max() - program;
+            return File.ReadLines(work.At("run", "metrics.jsonl")).Select(static l => JsonNode.Parse(l)!["peak_memory_bytes"]?.GetValue<long>() ?? 0).Max();
         }
 
         var supervised = Peak("type: sft", "rows.jsonl", 8);
-        Assert.That(supervised, Is.GreaterThan(100L << 20), "activations are most of it");
+        Assert.That(supervised, Is.GreaterThan(400L << 20), "half of it is activations, and the rest the program");
         Assert.That(Peak("type: dpo", "pairs.jsonl", 4), Is.LessThan(1.3 * supervised));
     }
 
