@@ -1,7 +1,6 @@
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
-using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Objectives.Distillation;
