@@ -76,10 +76,7 @@ internal sealed class TeacherAnswerCache
     private string Key()
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        var options = StudentSamples.Options(_context);
-        hash.AppendData(Encoding.UTF8.GetBytes(string.Create(
-            CultureInfo.InvariantCulture,
-            $"{Version}\n{_model.Fingerprint()}\n{options.MaxNewTokens} {options.MaxPositions} {options.Temperature} {string.Join(',', options.EndTokens)} {_context.Config.Seed} {_dtype}\n")));
+        hash.AppendData(Encoding.UTF8.GetBytes($"{Version}\n{_model.Fingerprint()}\n{TeacherAnswers.Settings(_context)} {_dtype}\n"));
         foreach (var row in _hashes)
         {
             hash.AppendData(BitConverter.GetBytes(row));

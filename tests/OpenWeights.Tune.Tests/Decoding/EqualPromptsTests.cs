@@ -1,5 +1,4 @@
 using NUnit.Framework;
-using OpenWeights.Testing;
 using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;

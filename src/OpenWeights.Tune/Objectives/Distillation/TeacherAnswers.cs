@@ -1,3 +1,4 @@
+using System.Globalization;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Models;
@@ -16,6 +17,14 @@ internal sealed class TeacherAnswers(AnswerStore store, string? temporary = null
     /// <summary>A row with the teacher's answers in the place of its last ones.</summary>
     /// <param name="row">The row, packed or not.</param>
     internal TokenRow Of(TokenRow row) => AnsweredRows.With(row, d => store.Find(RowHash.Of(d.Ids, d.Labels)) ?? throw new InvalidOperationException($"{d.Source} has no answer of the teacher's"));
+
+    /// <summary>The settings that answers depend on, as a text.</summary>
+    /// <param name="context">The run.</param>
+    internal static string Settings(ObjectiveContext context)
+    {
+        var options = StudentSamples.Options(context);
+        return string.Create(CultureInfo.InvariantCulture, $"{options.MaxNewTokens} {options.MaxPositions} {options.Temperature} {string.Join(',', options.EndTokens)} {context.Config.Seed}");
+    }
 
     /// <summary>Samples the answers.</summary>
     /// <param name="context">The run.</param>

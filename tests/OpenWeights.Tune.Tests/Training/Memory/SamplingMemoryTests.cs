@@ -1,7 +1,6 @@
 using NUnit.Framework;
 using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
-using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Tests.Objectives;
 using OpenWeights.Tune.Training;
 
