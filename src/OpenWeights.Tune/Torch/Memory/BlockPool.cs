@@ -12,7 +12,7 @@ namespace OpenWeights.Tune.Torch.Memory;
 internal sealed class BlockPool(IPageSource source, long rangeSize)
 {
     /// <summary>Minimum size of a block in bytes; smaller ones are not taken from the pool.</summary>
-    internal static readonly long MinSize = long.TryParse(System.Environment.GetEnvironmentVariable("OWT_POOL_MIN"), out var given) ? given : 1 << 18;
+    internal const long MinSize = 1 << 18;
 
     private const long Page = 4096;
     private const long HugePage = 1 << 21;

@@ -53,8 +53,7 @@ internal sealed partial class AdapterDefinition
 
     private Matrix64 Lora(string module, Matrix64 weight, double[]? bias)
     {
-        var rank = Rank(module);
-        var scale = Of("alpha_pattern", module, Number("lora_alpha")) / (Flag("use_rslora") ? Math.Sqrt(rank) : rank);
+        var scale = LoraScale(IsParameter($"{module}.weight") ? $"{module}.weight" : module);
         if (Has(module, "lora_B.bias"))
         {
             _merged[$"{module}.bias"] = [.. bias!.Select((b, i) => b + (scale * Own(module, "lora_B.bias").Values[i]))];
@@ -64,6 +63,31 @@ internal sealed partial class AdapterDefinition
         return Has(module, "lora_magnitude_vector")
             ? new Matrix64(weight.Rows, weight.Columns, (i, j) => Own(module, "lora_magnitude_vector").Values[i] / changed.RowNorm(i) * changed[i, j])
             : changed;
+    }
+
+    private double LoraScale(string name)
+    {
+        var rank = Of("rank_pattern", name, Number("r"));
+        return Of("alpha_pattern", name, Number("lora_alpha")) / (Flag("use_rslora") ? Math.Sqrt(rank) : rank);
+    }
+
+    // A matrix of each expert, [experts, out, in] or (gpt_oss) [experts, in, out]. The ranks of A come expert by expert, those of B rank by rank; of two
+    // parameters of a module the first is in its base_layer.
+    private double[] Experts(string parameter)
+    {
+        var (module, own) = (parameter[..parameter.LastIndexOf('.')], weights[parameter]);
+        var isInner = parameter.EndsWith("gate_up_proj", StringComparison.Ordinal) && IsParameter($"{module}.down_proj");
+        var (a, b) = (Own2(module, $"{(isInner ? "base_layer." : "")}lora_A.weight"), Own2(module, $"{(isInner ? "base_layer." : "")}lora_B.weight"));
+        var (count, rank) = ((int)own.Shape[0], (int)Of("rank_pattern", parameter, Number("r")));
+        var merged = (double[])own.Values.Clone();
+        for (var i = 0; i < merged.Length; i++)
+        {
+            var (expert, row, column) = (i / (int)(own.Shape[1] * own.Shape[2]), i / (int)own.Shape[2] % (int)own.Shape[1], i % (int)own.Shape[2]);
+            var (output, input) = transposes ? (column, row) : (row, column);
+            merged[i] += LoraScale(parameter) * Enumerable.Range(0, rank).Sum(k => b[output, (k * count) + expert] * a[(expert * rank) + k, input]);
+        }
+
+        return merged;
     }
 
     private Matrix64 EmbeddingOf(string module, Matrix64 weight)
@@ -80,8 +104,7 @@ internal sealed partial class AdapterDefinition
             return weight + weight.Each(update);
         }
 
-        var rank = Rank(module);
-        var changed = weight + (Of("alpha_pattern", module, Number("lora_alpha")) / (Flag("use_rslora") ? Math.Sqrt(rank) : rank) * update);
+        var changed = weight + (LoraScale(module) * update);
         return Has(module, "lora_magnitude_vector")
             ? new Matrix64(weight.Rows, weight.Columns, (i, j) => Own(module, "lora_magnitude_vector").Values[j] / changed.ColumnNorm(j) * changed[i, j])
             : changed;

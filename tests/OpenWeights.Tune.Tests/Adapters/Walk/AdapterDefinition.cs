@@ -25,7 +25,8 @@ internal sealed record Tensor64(long[] Shape, double[] Values)
 /// <param name="file">The tensors of the file, without base_model.model. before their names.</param>
 /// <param name="weights">The base model's weights.</param>
 /// <param name="linear">Names of the linear layers.</param>
-internal sealed partial class AdapterDefinition(JsonObject config, IReadOnlyDictionary<string, Tensor64> file, IReadOnlyDictionary<string, Tensor64> weights, IReadOnlyList<string> linear)
+/// <param name="transposes">Whether matrices of experts are stored as [experts, in, out].</param>
+internal sealed partial class AdapterDefinition(JsonObject config, IReadOnlyDictionary<string, Tensor64> file, IReadOnlyDictionary<string, Tensor64> weights, IReadOnlyList<string> linear, bool transposes = false)
 {
     private readonly Dictionary<string, double[]> _merged = weights.ToDictionary(static w => w.Key, static w => (double[])w.Value.Values.Clone());
 
@@ -44,9 +45,14 @@ internal sealed partial class AdapterDefinition(JsonObject config, IReadOnlyDict
             }
         }
 
-        foreach (var module in linear.Where(IsTarget))
+        foreach (var module in linear.Where(m => IsTarget(m) || IsParameter($"{m}.weight")))
         {
             Merge(module);
+        }
+
+        foreach (var parameter in weights.Keys.Where(n => weights[n].Shape.Length == 3 && IsParameter(n)))
+        {
+            _merged[parameter] = Experts(parameter);
         }
 
         const string Embedding = "model.embed_tokens";
@@ -91,6 +97,8 @@ internal sealed partial class AdapterDefinition(JsonObject config, IReadOnlyDict
         var found = (lists.Length == 0 ? [@"[^.]*"] : lists).Select(list => Regex.Match(module, $@"^.*?\.{list}\.(\d+)\.")).FirstOrDefault(static m => m.Success);
         return found is not null && layers.Any(l => (int)l! == int.Parse(found.Groups[1].ValueSpan, CultureInfo.InvariantCulture));
     }
+
+    private bool IsParameter(string name) => Names("target_parameters").Any(p => Ends(name, p));
 
     private static bool Finds(JsonNode targets, string module) => targets is JsonArray names ? names.Any(n => Ends(module, n!.ToString())) : Regex.IsMatch(module, $"^(?:{targets})$");
 

@@ -11,6 +11,9 @@ internal sealed class AdapterDraws
 {
     private static readonly string[] s_leaves = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
+    /// <summary>LoRA with target_parameters.</summary>
+    internal const string OnExperts = "lora on experts";
+
     private readonly Random _random;
     private readonly CausalLanguageModel _model;
     private AdapterConfig _common = null!;
@@ -19,12 +22,17 @@ internal sealed class AdapterDraws
 
     internal static IEnumerable<string> Kinds =>
     [
-        "lora", "adalora", "boft", "c3a", "delora", "fourierft", "gralora", "hira", "hra", "ia3", "ln_tuning", "loha", "lokr", "miss", "oft", "randlora", "road", "shira", "vblora", "vera", "waveft",
+        "lora", OnExperts, "adalora", "boft", "c3a", "delora", "fourierft", "gralora", "hira", "hra", "ia3", "ln_tuning", "loha", "lokr", "miss", "oft", "randlora", "road", "shira", "vblora", "vera", "waveft",
     ];
 
     /// <summary>Settings of a kind.</summary>
     internal AdapterConfig Of(string kind)
     {
+        if (kind == OnExperts)
+        {
+            return Experts();
+        }
+
         _common = Common(new LoraConfig());
         var own = Settings(kind);
         var (layers, pattern) = (_common.LayersToTransform, _common.LayersPattern);
@@ -34,7 +42,7 @@ internal sealed class AdapterDraws
         }
 
         // Of an embedding they train what they train of a layer.
-        var targets = kind is "lora" or "hira" or "oft" && _common.Targets.Names is { } names && Coin() ? TargetModules.Of([.. names, "embed_tokens"]) : _common.Targets;
+        var targets = kind is "lora" or "hira" or "oft" && own is not LoraConfig { LoraBias: true } && _common.Targets.Names is { } names && Coin() ? TargetModules.Of([.. names, "embed_tokens"]) : _common.Targets;
         var saved = targets.Names?.Contains("embed_tokens") != true && Coin() ? "lm_head" : null;
         return own with
         {
@@ -85,6 +93,22 @@ internal sealed class AdapterDraws
             LoraBias = !dora && all && _random.Next(3) == 0,
             RankPattern = Ranks(),
             AlphaPattern = Numbers(),
+        };
+    }
+
+    private LoraConfig Experts()
+    {
+        string[] all = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj", _model.LinearLayers.Any(static l => l.Name.EndsWith(".router", StringComparison.Ordinal)) ? "router.weight" : "gate.weight"];
+        string[] some = [.. all.Where(_ => Coin()).DefaultIfEmpty(all[_random.Next(2)])];
+        return new LoraConfig
+        {
+            Rank = _random.Next(1, 4),
+            Alpha = _random.Next(1, 9),
+            UseRslora = Coin(),
+            Targets = TargetModules.Of(Coin() ? ["q_proj", "v_proj"] : ["o_proj"]),
+            TargetParameters = some,
+            RankPattern = Coin() ? new Dictionary<string, int>() : new() { [some[0].Split('.')[^1] == "weight" ? some[0] : $".*\\.{some[0].Split('.')[^1]}"] = _random.Next(1, 4) },
+            AlphaPattern = Coin() ? new Dictionary<string, double>() : new() { [some[0]] = _random.Next(1, 9) },
         };
     }
 

@@ -13,7 +13,7 @@ namespace OpenWeights.Tune.Tests.Models.Families;
 public sealed class MixtureFamilyWalkTests
 {
     private const int Vocabulary = 23;
-    private const int ConfigurationsOfEach = 60;
+    private const int ConfigurationsOfEach = 11;
 
     private static readonly string[] s_families =
     [
