@@ -86,7 +86,7 @@ public sealed class VirtualTokenTests
         {
             var none = zeros([1, heads, 0, width], float32, ids.device);
             var (keys, values) = ((KeyValueState)cache.Of(index, layer.Parts().Select(static p => p.Part).OfType<TokenMixer>().Single())).Append(none, none);
-            all.AddRange([keys[0].transpose(0, 1).reshape(tokens, -1), values[0].transpose(0, 1).reshape(tokens, -1)]);
+            all.AddRange([keys.select(0, 0).transpose(0, 1).reshape(tokens, -1), values.select(0, 0).transpose(0, 1).reshape(tokens, -1)]);
         }
 
         return cat(all, 1);

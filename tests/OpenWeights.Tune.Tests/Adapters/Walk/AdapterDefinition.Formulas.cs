@@ -1,4 +1,5 @@
 using System.Numerics;
+using TorchSharp;
 
 namespace OpenWeights.Tune.Tests.Adapters.Walk;
 
@@ -286,10 +287,10 @@ internal sealed partial class AdapterDefinition
     // torch.randperm of all entries from the seed, of which the first are taken.
     private Func<int, (int Row, int Column)> Drawn(Matrix64 weight)
     {
-        using var scope = TorchSharp.torch.NewDisposeScope();
-        using var random = new TorchSharp.torch.Generator((ulong)Whole("random_loc_seed"));
-        var all = TorchSharp.torch.randperm(weight.Rows * weight.Columns, generator: random);
-        long[] places = [.. Enumerable.Range(0, weight.Rows * weight.Columns).Select(i => TorchSharp.TensorExtensionMethods.ToInt64(all.select(0, i)))];
+        using var scope = torch.NewDisposeScope();
+        using var random = new torch.Generator((ulong)Whole("random_loc_seed"));
+        var all = torch.randperm(weight.Rows * weight.Columns, generator: random);
+        long[] places = [.. Enumerable.Range(0, weight.Rows * weight.Columns).Select(i => all.select(0, i).ToInt64())];
         return e => ((int)places[e] / weight.Columns, (int)places[e] % weight.Columns);
     }
 

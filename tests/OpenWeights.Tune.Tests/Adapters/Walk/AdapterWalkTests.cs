@@ -71,7 +71,7 @@ public sealed class AdapterWalkTests
             {
                 var weight = torch.tensor(weights[tensor].Values, weights[tensor].Shape);
                 var isChanged = adapter.ChangedTensors.Contains(tensor);
-                var actual = Doubles(!isChanged ? weight : weight.ndim == 3 ? stack(Enumerable.Range(0, (int)weight.size(0)).Select(e => adapter.MergedExpert(tensor, e, weight[e])).ToArray()) : adapter.Merged(tensor, weight));
+                var actual = Doubles(!isChanged ? weight : weight.ndim == 3 ? stack(Enumerable.Range(0, (int)weight.size(0)).Select(e => adapter.MergedExpert(tensor, e, weight.select(0, e))).ToArray()) : adapter.Merged(tensor, weight));
                 Assert.That(actual.Zip(expected, static (a, e) => Math.Abs(a - e)).Max(), Is.LessThan(1e-6 * Math.Max(1, expected.Max(Math.Abs))), $"{tensor} of {name}");
             }
         }
