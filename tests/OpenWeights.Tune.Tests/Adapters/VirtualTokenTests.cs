@@ -8,7 +8,6 @@ using OpenWeights.Tune.Layers.Attention;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Families;
 using OpenWeights.Tune.Tests.Models.Families;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Adapters;

@@ -6,7 +6,6 @@ using OpenWeights.Tune.Layers.FeedForward;
 using OpenWeights.Tune.Layers.Rope;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Tests.Layers;
-using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Tests.Models.Families;
 
