@@ -77,6 +77,18 @@ public sealed class BenchScriptTests
         Assert.That(output, Is.Empty);
     }
 
+    [Test]
+    public void Optimizers_stand_beside_AdamW_with_the_bytes_of_their_state()
+    {
+        using var folder = new TemporaryFolder();
+        var owt = Program(folder, "owt", """case "$*" in *" adamw "*) update=0.2 bytes=800 ;; *) update=0.1 bytes=400 ;; esac; echo "{\"update_seconds\": $update, \"step_seconds\": 1, \"optimizer_bytes\": $bytes, \"trained_parameters\": 100, \"peak_memory_bytes\": 5000000}" """);
+        var (code, output, error) = Bench(owt, "optimizers", "--rows", "lion");
+        Assert.That(code, Is.Zero, error);
+        var lines = output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(static l => string.Join(' ', l.Split(' ', StringSplitOptions.RemoveEmptyEntries))).ToList();
+        Assert.That(lines.Skip(1), Is.EqualTo(new[] { "full adamw 200.0 ms 1.00 1000 ms 8.00 5 MB", "full lion 100.0 ms 0.50 1000 ms 4.00 5 MB" }));
+        Assert.That(Bench(owt, "optimizers", "--rows", "leon").Error, Does.Contain("there is no optimizer 'leon'"));
+    }
+
     private static string Program(TemporaryFolder folder, string name, string body)
     {
         var path = folder.Write(name, $"#!/bin/sh\n{body}\n");

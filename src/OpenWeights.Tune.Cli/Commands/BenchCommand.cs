@@ -186,6 +186,8 @@ internal static class BenchCommand
             ["loss"] = result.Loss,
             ["step_seconds"] = result.StepSeconds,
             ["update_seconds"] = result.UpdateSeconds,
+            ["optimizer_bytes"] = result.OptimizerBytes,
+            ["trained_parameters"] = result.TrainedParameters,
             ["matrix_rate_gflops"] = Math.Round(result.MatrixRate / 1e9, 1),
             ["utilization"] = Math.Round(result.Utilization, 4),
         });

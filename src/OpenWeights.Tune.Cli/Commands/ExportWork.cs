@@ -248,7 +248,10 @@ internal sealed partial class ExportWork : IDisposable
             _ = _adapters.Load(choice.Folder, choice.Folder, warn, _anyBase);
         }
 
-        _adapters.Use([.. _choices.Select(static c => (c.Folder, c.Weight))]);
+        if (Combination is null)
+        {
+            _adapters.Use([.. _choices.Select(static c => (c.Folder, c.Weight))]);
+        }
     }
 
     private PeftAdapter? Combined()
@@ -258,8 +261,7 @@ internal sealed partial class ExportWork : IDisposable
             return null;
         }
 
-        _adapters!.Use();
-        return WeightedAdapter.Create([.. _choices.Select(c => (_adapters[c.Folder], c.Weight))], how);
+        return WeightedAdapter.Create([.. _choices.Select(c => (_adapters![c.Folder], c.Weight))], how);
     }
 
     private PeftAdapter Single() => _adapters![_choices[0].Folder];

@@ -113,11 +113,11 @@ internal abstract class AdapterTensors(CausalLanguageModel model) : IWholeWeight
     private const double MostValues = 1e15;
 
     /// <inheritdoc cref="Meta(long[])"/>
-    protected Tensor Meta(ScalarType type, long[] shape)
+    protected Tensor Meta(ScalarType type, long[] shape, string? name = null)
     {
         if (Array.Exists(shape, static size => size < 0) || shape.Aggregate(1.0, static (product, size) => product * size) > MostValues)
         {
-            throw new InvalidDataException($"the adapter's settings ask for a tensor of shape [{string.Join(", ", shape)}], which is impossible; correct the ranks and sizes in its adapter_config.json");
+            throw new InvalidDataException($"the adapter's settings ask for {(name is null ? "a tensor" : PeftFolder.FileName(name))} of shape [{string.Join(", ", shape)}], which is impossible; correct the ranks and sizes in its adapter_config.json");
         }
 
         using var scope = NewDisposeScope();
@@ -233,9 +233,9 @@ internal class MetaTensors(CausalLanguageModel model) : AdapterTensors(model)
 {
     internal override bool HasValues => false;
 
-    internal override Tensor Take(string name, Fill fill, ScalarType type, params long[] shape) => Meta(type, shape);
+    internal override Tensor Take(string name, Fill fill, ScalarType type, params long[] shape) => Meta(type, shape, name);
 
-    internal override Tensor TakeOrMake(string name, Fill fill, params long[] shape) => Meta(shape);
+    internal override Tensor TakeOrMake(string name, Fill fill, params long[] shape) => Meta(float32, shape, name);
 
     internal override Tensor? Make(string module, Func<Tensor> make) => null;
 
@@ -262,13 +262,13 @@ internal sealed class AskedTensors(CausalLanguageModel model, ITensorSource file
     internal override Tensor Take(string name, Fill fill, ScalarType type, params long[] shape)
     {
         Expect(name, shape);
-        return Meta(type, shape);
+        return Meta(type, shape, name);
     }
 
     internal override Tensor TakeOrMake(string name, Fill fill, params long[] shape)
     {
         Asked.Allow(name, shape);
-        return Meta(shape);
+        return Meta(float32, shape, name);
     }
 
     internal override void Expect(string name, params long[] shape) => Asked.Require(name, shape);

@@ -59,7 +59,7 @@ internal static class KindSettings
     private static object Value(PeftSettings settings, SettingInfo setting, JsonNode node, string path)
     {
         var (key, type) = (setting.Key, Nullable.GetUnderlyingType(setting.Property.PropertyType) ?? setting.Property.PropertyType);
-        return type == typeof(int) ? settings.Int(key, node)
+        return type == typeof(int) ? Whole(settings.Int(key, node), setting, path)
             : type == typeof(double) ? settings.Number(key, node)
             : type == typeof(bool) ? settings.Flag(key)
             : type == typeof(string) ? Choice(setting, node, path)
@@ -69,6 +69,9 @@ internal static class KindSettings
             : type == typeof(IReadOnlyDictionary<string, double>) ? settings.Map(key, static (s, name, value) => s.Number(name, value))
             : throw new NotSupportedException($"{setting.Property.DeclaringType!.Name}.{setting.Property.Name} has a type without a JSON form");
     }
+
+    private static object Whole(int value, SettingInfo setting, string path) => value >= setting.Setting.Min ? value
+        : throw new InvalidDataException(string.Create(CultureInfo.InvariantCulture, $"{path}: {setting.Key}: {value} is less than {setting.Setting.Min}, the smallest that is possible."));
 
     // Some settings are true, false or a text.
     private static string Choice(SettingInfo setting, JsonNode node, string path)

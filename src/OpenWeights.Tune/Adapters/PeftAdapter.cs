@@ -109,7 +109,7 @@ internal sealed class PeftAdapter : IDisposable
         AdapterTargets.RequireNames(model, config);
         var kind = AdapterKinds.Of(config);
         using var generator = new Generator((ulong)seed);
-        var adapter = kind.Fresh(model, kind.Resolve(model, config), generator, data);
+        var adapter = kind.Fresh(model, PatternOrder.Settled(model, kind.Resolve(model, config)), generator, data);
         adapter.Fingerprint = BaseFingerprint.Of(model);
         return adapter;
     }
@@ -122,7 +122,7 @@ internal sealed class PeftAdapter : IDisposable
     {
         AdapterTargets.RequireNames(model, config);
         var kind = AdapterKinds.Of(config);
-        return kind.Meta(model, kind.Resolve(model, config));
+        return kind.Meta(model, PatternOrder.Settled(model, kind.Resolve(model, config)));
     }
 
     /// <summary>Adds a LoRA adapter with given weights to a model.</summary>

@@ -42,7 +42,9 @@ internal static class PeftFolder
         }
 
         using var stored = Weights(folder, model.Config.Names);
-        var adapter = kind.Load(model, config, stored, folder.Config.DeepClone().AsObject(), warn);
+        var source = folder.Config.DeepClone().AsObject();
+        config = PatternOrder.Settled(model, config, source);
+        var adapter = kind.Load(model, config, stored, source, warn);
         try
         {
             Check(adapter, folder, stored, (kind, config), warn, anyBase);

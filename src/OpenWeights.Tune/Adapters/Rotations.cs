@@ -32,7 +32,8 @@ internal static class Rotations
 
         if (size == 1)
         {
-            return zeros([triangles.size(0), 1, 1], triangles.dtype, triangles.device).MoveToOuterDisposeScope();
+            // No entry, whose sum is zero and has the gradient's path.
+            return triangles.sum([1], keepdim: true).unsqueeze(-1).MoveToOuterDisposeScope();
         }
 
         var (index, sign) = (tensor(places, [size * size], device: triangles.device), tensor(signs, [size * size], device: triangles.device));

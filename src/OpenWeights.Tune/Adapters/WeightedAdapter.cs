@@ -28,22 +28,22 @@ internal static class WeightedAdapter
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
         using var arithmetic = new TaskArithmetic(how);
-        var modules = adapters.SelectMany(static a => a.Adapter.Parts).Select(static p => p.Module).Distinct().ToHashSet();
         var found = new Dictionary<string, (Tensor A, Tensor B)>();
         var model = adapters[0].Adapter.Base;
-        foreach (var (module, _) in model.AdaptableModules.Where(m => modules.Contains(m.Name)))
+        foreach (var module in Modules(adapters))
         {
             Factor[] factors = [.. adapters.SelectMany(a => a.Adapter.Parts.Where(p => p.Module == module).Select(p => Factor.Of(p, a.Weight)))];
             found.Add(module, Combine(factors, how, arithmetic));
         }
 
-        var dropout = (adapters[0].Adapter.Config as LoraConfig)?.Dropout ?? 0;
+        var first = adapters[0].Adapter.Config as LoraConfig;
         var rank = found.Values.Max(static f => (int)f.A.size(0));
         var config = new LoraConfig
         {
             Rank = rank,
             Alpha = rank,
-            Dropout = dropout,
+            Dropout = first?.Dropout ?? 0,
+            LayerReplication = first?.LayerReplication ?? [],
             Targets = TargetModules.Of([.. found.Keys]),
             RankPattern = found.Where(f => f.Value.A.size(0) != rank).ToDictionary(static f => f.Key, static f => (int)f.Value.A.size(0)),
             AlphaPattern = found.Where(f => f.Value.A.size(0) != rank).ToDictionary(static f => f.Key, static f => (double)f.Value.A.size(0)),
@@ -51,6 +51,24 @@ internal static class WeightedAdapter
         var combined = PeftAdapter.Attach(model, config, new Given(model, found));
         combined.Fingerprint = adapters[0].Adapter.Fingerprint;
         return combined;
+    }
+
+    // In the model's order, with the layers that the adapters stack (layer_replication) in the place of its own.
+    private static List<string> Modules(IReadOnlyList<(PeftAdapter Adapter, double Weight)> adapters)
+    {
+        var (model, adapted) = (adapters[0].Adapter.Base, adapters.SelectMany(static a => a.Adapter.Parts).Select(static p => p.Module).ToHashSet());
+        using var replicas = adapters[0].Adapter.Config is LoraConfig { LayerReplication.Count: > 0 } config ? PeftAdapter.Replicas(model, config) : null;
+        try
+        {
+            return [.. model.AdaptableModules.Select(static m => m.Name).Where(adapted.Contains)];
+        }
+        finally
+        {
+            if (replicas is not null)
+            {
+                model.Use(null);
+            }
+        }
     }
 
     private static void Require(IReadOnlyList<(PeftAdapter Adapter, double Weight)> adapters, AdapterCombination how)
@@ -63,6 +81,11 @@ internal static class WeightedAdapter
         if (how.Density is not (>= 0 and <= 1))
         {
             throw new InvalidDataException($"the density is {how.Density}; it must be from 0 to 1.");
+        }
+
+        if (adapters.Select(static a => a.Adapter.LayerOrder ?? []).FirstOrDefault(o => !o.SequenceEqual(adapters[0].Adapter.LayerOrder ?? [])) is not null)
+        {
+            throw new InvalidDataException("layer_replication: the adapters stack other layers than each other, so that their layers of one number are no copies of one layer; combine only adapters with the same layer_replication.");
         }
 
         foreach (var part in adapters.SelectMany(static a => a.Adapter.Parts))

@@ -75,9 +75,15 @@ internal static class TrainingBenchmark
         }
 
         var median = Median(seconds);
+        var state = trainer.Optimizer.State.Sum(static s => s.State.numel() * s.State.element_size());
         var estimate = MemoryEstimate.Of(
-            trained, options.BatchSize, options.RowLength, trainer.Optimizer.State.Sum(static s => s.State.numel() * s.State.element_size()), accumulates: false, config.Training.Checkpointing, isRun: false);
-        return new TrainingBenchmarkResult(options.BatchSize * ranks.Size * options.RowLength / median, ProcessMemory.Peak, CpuMemory.Statistics?.Peak, estimate.Total, loss, median, Median(updates), Median(rates), Median(shares)) { CommunicationSeconds = Median(waits) };
+            trained, options.BatchSize, options.RowLength, state, accumulates: false, config.Training.Checkpointing, isRun: false);
+        return new TrainingBenchmarkResult(options.BatchSize * ranks.Size * options.RowLength / median, ProcessMemory.Peak, CpuMemory.Statistics?.Peak, estimate.Total, loss, median, Median(updates), Median(rates), Median(shares))
+        {
+            CommunicationSeconds = Median(waits),
+            OptimizerBytes = state,
+            TrainedParameters = trained.Parameters.Sum(static p => p.Parameter.numel()),
+        };
     }
 
     private static double Median(List<double> values)
@@ -177,4 +183,10 @@ internal sealed record TrainingBenchmarkResult(
 {
     /// <summary>Several ranks: seconds of the median step in which the first rank only communicated.</summary>
     public double CommunicationSeconds { get; init; }
+
+    /// <summary>Bytes of the optimizer's state.</summary>
+    public long OptimizerBytes { get; init; }
+
+    /// <summary>Number of trained parameters.</summary>
+    public long TrainedParameters { get; init; }
 }

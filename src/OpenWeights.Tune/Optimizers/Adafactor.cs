@@ -41,24 +41,25 @@ internal sealed class Adafactor : ParameterOptimizer
         ArgumentNullException.ThrowIfNull(gradient);
         var rest = Math.Pow(StepCount, _settings.DecayRate);
         using Scalar decay = 1 - rest, fresh = rest;
-        var squares = gradient.square().add_(_floor, Scalars.One);
+        var squares = gradient.square();
         var factored = weight.ndim >= 2;
-        var update = factored ? Factored(slot, squares, decay, fresh) : slot[0].mul_(decay).add_(squares, fresh).rsqrt();
+        var update = factored ? Factored(slot, squares, decay, fresh) : slot[0].mul_(decay).add_(squares.add_(_floor, Scalars.One), fresh).rsqrt();
         _ = update.mul_(gradient);
 
         // Clips by the root mean square; computed on the device, without synchronizing a GPU, as is the parameter's size.
         using Scalar norm = _settings.ClipThreshold * Math.Sqrt(update.numel());
-        _ = update.div_(update.norm().div_(norm).clamp_min(Scalars.One));
-        var size = Size(weight);
+        var (size, clip) = (Size(weight), update.norm().div_(norm).clamp_min(Scalars.One).reciprocal());
+        Shrink(slot, weight, size, rate);
+        using Scalar step = -rate;
+        var factor = size is null ? clip : clip.mul_(size);
         if (_settings.Beta1 is not { } beta1)
         {
-            Move(slot, weight, update, size, rate);
+            _ = weight.addcmul_(update, factor, step);
             return;
         }
 
-        using Scalar keep = beta1, add = (1 - beta1) * rate;
-        var mean = slot[factored ? 2 : 1].mul_(keep).add_(size is null ? update : update.mul_(size), add);
-        Move(slot, weight, mean, size, rate, isMean: true);
+        using Scalar keep = beta1, add = (1 - beta1) * rate, whole = -1;
+        _ = weight.add_(slot[factored ? 2 : 1].mul_(keep).addcmul_(update, factor, add), whole);
     }
 
     private static StateShape[] States(TrainedParameter trained, AdafactorSettings settings)
@@ -80,8 +81,8 @@ internal sealed class Adafactor : ParameterOptimizer
         return weight.norm().div_(root).clamp_min(least);
     }
 
-    // Weight decay and the step. The mean of updates is already scaled by rate and size.
-    private void Move(ParameterSlot slot, Tensor weight, Tensor update, Tensor? size, double rate, bool isMean = false)
+    // Weight decay, in proportion to the size where rates are.
+    private void Shrink(ParameterSlot slot, Tensor weight, Tensor? size, double rate)
     {
         if (size is null)
         {
@@ -92,16 +93,13 @@ internal sealed class Adafactor : ParameterOptimizer
             using Scalar part = -rate * decay;
             _ = weight.addcmul_(weight, size, part);
         }
-
-        using Scalar step = isMean ? -1 : -rate;
-        _ = size is null || isMean ? weight.add_(update, step) : weight.addcmul_(update, size, step);
     }
 
     // 1 / sqrt(row x column / mean of rows), from the row and column means of the squares.
-    private static Tensor Factored(ParameterSlot slot, Tensor squares, Scalar decay, Scalar fresh)
+    private Tensor Factored(ParameterSlot slot, Tensor squares, Scalar decay, Scalar fresh)
     {
-        var row = slot[0].mul_(decay).add_(squares.mean([-1]), fresh);
-        var column = slot[1].mul_(decay).add_(squares.mean([-2]), fresh);
+        var row = slot[0].mul_(decay).add_(squares.mean([-1]).add_(_floor, Scalars.One), fresh);
+        var column = slot[1].mul_(decay).add_(squares.mean([-2]).add_(_floor, Scalars.One), fresh);
         var rowFactor = row.div(row.mean([-1], keepdim: true)).rsqrt_().unsqueeze(-1);
         return rowFactor.mul(column.rsqrt().unsqueeze(-2));
     }

@@ -54,6 +54,6 @@ internal sealed class AdafactorTorch : ParameterOptimizer
         using Scalar least = _settings.Epsilon1;
         var row = slot[0].mul_(decay).add_(squares.mean([-1], keepdim: true), fresh);
         var column = slot[1].mul_(decay).add_(squares.mean([-2], keepdim: true), fresh);
-        return row.matmul(column).div_(row.mean([-2], keepdim: true).clamp_min(least));
+        return row.div(row.mean([-2], keepdim: true).clamp_min(least)).matmul(column);
     }
 }

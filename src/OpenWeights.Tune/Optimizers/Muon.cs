@@ -1,3 +1,4 @@
+using OpenWeights.Tune.Kernels;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -65,12 +66,19 @@ internal sealed class Muon : ParameterOptimizer
         for (var i = 0; i < _settings.Iterations; i++)
         {
             using var inner = NewDisposeScope();
-            var gram = x.matmul(x.transpose(-2, -1));
-            var polynomial = gram.mul(b).add_(gram.mul(c).matmul(gram));
-            x = x.mul(a).add_(polynomial.matmul(x)).MoveToOuterDisposeScope();
+            var gram = Product(x, x.transpose(-2, -1));
+            var polynomial = gram.mul(b).add_(Product(gram.mul(c), gram));
+            x = x.mul(a).add_(Product(polynomial, x)).MoveToOuterDisposeScope();
         }
 
         return (turned ? x.transpose(-2, -1) : x).to(matrix.dtype).MoveToOuterDisposeScope();
+    }
+
+    // A CPU without instructions for bfloat16 multiplies the same numbers in float32, whose sums are rounded alike.
+    private static Tensor Product(Tensor left, Tensor right)
+    {
+        var type = ProductPrecision.Of(left, left.size(-2));
+        return type == left.dtype ? left.matmul(right) : left.to(type).matmul(right.to(type)).to(left.dtype);
     }
 
     private double Adjustment(long rows, long columns) =>

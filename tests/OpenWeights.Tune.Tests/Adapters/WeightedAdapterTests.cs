@@ -79,6 +79,67 @@ public sealed class WeightedAdapterTests
         Assert.That(one.ne(zeros_like(one)).to(float64).mean().ToDouble(), Is.EqualTo(0.6).Within(0.15));
     }
 
+    [TestCase("linear", 0.4, 0.8)]
+    [TestCase("cat", 0.4, 0.8)]
+    [TestCase("svd", -0.5, 1.5)]
+    public void Adapters_that_stack_the_same_layers_are_combined_layer_by_layer(string type, double one, double two)
+    {
+        using var golden = new Golden("lora_layer_replication", "adapters2026");
+        using var folder = new TemporaryFolder();
+        using var scope = NewDisposeScope();
+        using var loaded = ModelLoader.Load(Path.Combine(golden.Folder, golden.Json["base"]!.ToString()), float32, TestDevice.Current);
+        using var adapters = new AdapterSet(loaded.Model);
+        _ = adapters.Load("a", golden.Folder);
+
+        // The same with its ranks in another order and A of all of them doubled.
+        WriteChanged(golden.Folder, folder.At("b"));
+        _ = adapters.Load("b", folder.At("b"));
+        var expected = adapters["a"].Layers.Select(l => (l.Module, Delta: type == "linear" ? Linear(l, one, two) : l.Delta() * (one + (2 * two)))).ToList();
+        using (var combined = WeightedAdapter.Create([(adapters["a"], one), (adapters["b"], two)], new AdapterCombination(type)))
+        {
+            Assert.That(combined.Layers.Select(static l => l.Module), Is.EqualTo(expected.Select(static e => e.Module)).And.Some.Contains(".2."));
+            foreach (var (layer, (_, delta)) in combined.Layers.Zip(expected))
+            {
+                Assert.That(Golden.LargestDifference(layer.Delta(), delta), Is.LessThan(2e-6 * TestDevice.Slack), layer.Module);
+            }
+
+            PeftFolder.Save(combined, folder.At("combined"), "base");
+        }
+
+        using var again = PeftFolder.Load(loaded.Model, folder.At("combined"));
+        Assert.That(again.LayerOrder, Is.EqualTo(new[] { 0, 1, 1 }));
+        foreach (var (layer, (_, delta)) in again.Layers.Zip(expected))
+        {
+            Assert.That(Golden.LargestDifference(layer.Delta(), delta), Is.LessThan(2e-6 * TestDevice.Slack), layer.Module);
+        }
+    }
+
+    // linear weighs the matrices by roots: (√w A + √v 2 A') (√w B + √v B'), with the ranks of A' and B' turned round.
+    private static Tensor Linear(LoraLayer layer, double one, double two)
+    {
+        var (a, b) = (layer.A.detach(), layer.B.detach());
+        return (b * Math.Sqrt(one * layer.Scale) + b.flip(1) * Math.Sqrt(two * layer.Scale)).mm(a * Math.Sqrt(one * layer.Scale) + a.flip(0) * (2 * Math.Sqrt(two * layer.Scale)));
+    }
+
+    private static void WriteChanged(string from, string to)
+    {
+        var folder = AdapterFolder.Open(from);
+        using var file = folder.OpenWeights();
+        AdapterFolder.Write(to, folder.Config, [.. file.Tensors.Select(t => TensorFiles.ToWrite(t.Name, t.Name.Contains("lora_A", StringComparison.Ordinal)
+            ? (TensorFiles.Read(file, t.Name).flip(0) * 2).contiguous() : TensorFiles.Read(file, t.Name).flip(1).contiguous()))]);
+    }
+
+    [Test]
+    public void Adapters_that_stack_other_layers_are_not_combined()
+    {
+        using var golden = new Golden("lora_layer_replication", "adapters2026");
+        using var loaded = ModelLoader.Load(Path.Combine(golden.Folder, golden.Json["base"]!.ToString()), float32, TestDevice.Current);
+        using var adapters = new AdapterSet(loaded.Model);
+        _ = adapters.Load("stacked", golden.Folder);
+        _ = adapters.Load("own", Path.Combine(golden.Folder, "../weighted/a"));
+        Assert.That(() => WeightedAdapter.Create([(adapters["stacked"], 1), (adapters["own"], 1)], new AdapterCombination("cat")), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("same layer_replication"));
+    }
+
     [Test]
     public void What_cannot_be_combined_is_told()
     {

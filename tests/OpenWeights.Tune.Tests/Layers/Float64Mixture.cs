@@ -146,14 +146,14 @@ internal sealed class Float64Mixture
     // y = x Wᵀ + b + s B A x, with W as it is stored: [experts, out, in], or [experts, in, out].
     private double[] Product(string name, double[] x, int expert)
     {
-        var (settings, all) = (_settings.Experts, _weights[$"experts.{name}"]);
+        var (settings, all) = (_settings.Experts, _weights[$"{_settings.ExpertsName}.{name}"]);
         var (count, input) = (settings.Count, x.Length);
         var output = all.Length / count / input;
         double W(int o, int i) => all[(expert * output * input) + (settings.IsTransposed ? (i * output) + o : (o * input) + i)] + Update(name, expert, (o, i), (output, input));
         var y = Enumerable.Range(0, output).Select(o => Enumerable.Range(0, input).Sum(i => W(o, i) * x[i])).ToArray();
         if (settings.HasBias)
         {
-            Add(y, [.. _weights[$"experts.{name}_bias"].Skip(expert * output).Take(output)], 1);
+            Add(y, [.. _weights[$"{_settings.ExpertsName}.{name}_bias"].Skip(expert * output).Take(output)], 1);
         }
 
         return y;

@@ -11,7 +11,7 @@ namespace OpenWeights.Tune.Tests.Layers;
 /// <summary>A random walk over the settings of latent attention, against its definition in plain float64 loops over tokens.</summary>
 public sealed class LatentWalkTests
 {
-    private const int Configs = 150;
+    private const int Configs = 200;
 
     [Test]
     public void Outputs_slopes_and_cached_outputs_are_those_of_the_definition()

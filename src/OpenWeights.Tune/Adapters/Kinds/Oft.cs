@@ -42,7 +42,7 @@ internal sealed record OftConfig : AdapterConfig
     public bool UseCayleyNeumann { get; init; } = true;
 
     /// <summary>num_cayley_neumann_terms: terms of that series.</summary>
-    [Setting("Terms of the series.", Min = 1)]
+    [Setting("Terms of the series.", Min = 2)]
     public int NumCayleyNeumannTerms { get; init; } = 5;
 
     internal override bool Takes(nn.Module module) => module is LinearLayer or TokenEmbedding;
