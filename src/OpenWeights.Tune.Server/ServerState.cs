@@ -44,6 +44,43 @@ internal sealed class ServerState(ServerOptions options, Action<Exception>? repo
         return service.Models.Count == 1 && options.AdaptersBelow is null ? service.Base : service.Find(string.IsNullOrEmpty(name) ? null : name);
     }
 
+    /// <summary>The model that a request asks for by its name, or by the scales of adapters as llama.cpp has them: one adapter as it was trained, or none.</summary>
+    /// <param name="name">The name; null for the base.</param>
+    /// <param name="scales">The adapters by their numbers in the order in which they were loaded; null where the name says it.</param>
+    /// <exception cref="RequestException">The scales are not those of one adapter.</exception>
+    internal ServedModel Find(string? name, IReadOnlyList<AdapterScale>? scales)
+    {
+        if (scales is null)
+        {
+            return Find(name);
+        }
+
+        var adapters = Adapters;
+        foreach (var (id, scale) in scales.Select(static s => (s.Id, s.Scale)))
+        {
+            if (id is not { } number || number < 0 || number >= adapters.Count)
+            {
+                throw new RequestException($"Invalid 'lora': there is no adapter {(id is { } wrong ? $"{wrong}" : "without an id")}; GET /lora-adapters lists the {adapters.Count} there are.", "lora");
+            }
+
+            if (scale is not (0 or 1))
+            {
+                throw new RequestException("Invalid 'lora': the scale of an adapter is 1, as it was trained, or 0.", "lora");
+            }
+        }
+
+        var wanted = scales.Where(static s => s.Scale == 1).Select(static s => s.Id!.Value).Distinct().ToList();
+        return wanted.Count switch
+        {
+            0 => Service.Base,
+            1 => adapters[wanted[0]],
+            _ => throw new RequestException("Invalid 'lora': one adapter answers a request, not several together.", "lora"),
+        };
+    }
+
+    /// <summary>The adapters in the order in which they were loaded.</summary>
+    internal IReadOnlyList<ServedModel> Adapters => [.. Service.Models.Where(static m => m.Parent is not null)];
+
     /// <summary>Tells of an unexpected failure.</summary>
     internal void Report(Exception failure) => report?.Invoke(failure);
 

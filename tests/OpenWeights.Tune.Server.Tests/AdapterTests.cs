@@ -63,6 +63,32 @@ public sealed class AdapterTests
     }
 
     [Test]
+    public async Task A_request_can_name_its_adapter_by_number_as_llama_cpp_has_it()
+    {
+        await using var server = await TestServer.StartAsync(options: new ServerOptions { AdaptersBelow = _folder["adapters"] });
+        foreach (var (name, path) in new[] { ("x", "one"), ("y", "deep/two") })
+        {
+            Assert.That((await server.SendAsync(HttpMethod.Post, "/v1/load_lora_adapter", $$"""{"lora_name": "{{name}}", "lora_path": "{{path}}"}""")).StatusCode, Is.EqualTo(HttpStatusCode.OK));
+        }
+
+        var listed = JsonNode.Parse(await server.Client.GetStringAsync(new Uri("/lora-adapters", UriKind.Relative)))!.AsArray();
+        Assert.That(listed.Select(static a => ((int)a!["id"]!, a["path"]!.ToString(), (double)a["scale"]!)), Is.EqualTo(new[] { (0, "x", 0.0), (1, "y", 0.0) }));
+        async Task<string> Text(string fields) =>
+            (await server.AnswerAsync("/v1/completions", $$"""{"prompt": "five", "max_tokens": 12, "temperature": 0, {{fields}}}"""))["choices"]![0]!["text"]!.ToString();
+        string[] named = [await Text("\"model\": \"tiny\""), await Text("\"model\": \"x\""), await Text("\"model\": \"y\"")];
+        Assert.That(named, Is.Unique);
+        Assert.That(await Text("""  "lora": []  """), Is.EqualTo(named[0]));
+        Assert.That(await Text("""  "lora": [{"id": 0, "scale": 1}]  """), Is.EqualTo(named[1]));
+        Assert.That(await Text("""  "lora": [{"id": 0, "scale": 0.0}, {"id": 1, "scale": 1.0}]  """), Is.EqualTo(named[2]));
+        foreach (var wrong in new[] { """{"id": 2, "scale": 1}""", """{"id": 0, "scale": 0.5}""", """{"scale": 1}""", """{"id": 0, "scale": 1}, {"id": 1, "scale": 1}""" })
+        {
+            var (status, answer) = await server.PostAsync("/v1/completions", $$"""{"prompt": "five", "lora": [{{wrong}}]}""");
+            Assert.That(status, Is.EqualTo(HttpStatusCode.BadRequest), wrong);
+            Assert.That(answer["error"]!["param"]!.ToString(), Is.EqualTo("lora"));
+        }
+    }
+
+    [Test]
     public async Task With_a_key_the_list_of_models_has_links_to_reports_that_need_none()
     {
         const string page = "<!doctype html><title>run</title>";

@@ -159,10 +159,33 @@ public sealed class LlamaChatTests
         }
     }
 
-    private async Task<List<(int Total, int Cache, int Processed)>> Progress(string path, string request)
+    [TestCase(Path, "\"messages\": [{\"role\": \"user\", \"content\": \"Count: one two three\"}]")]
+    [TestCase("/v1/completions", "\"prompt\": \"Count: one two three\"")]
+    [TestCase("/completion", "\"prompt\": \"Count: one two three\"")]
+    public async Task A_stream_can_have_the_timings_up_to_each_token(string path, string prompt)
+    {
+        const int made = 12;
+        var request = $$"""{{{prompt}}, "max_tokens": {{made}}, "ignore_eos": true, "temperature": 0, "stream": true""";
+        Assert.That((await Events(path, request + "}")).SkipLast(1).Where(static e => e["timings"] is not null), Is.Empty, "only where they are asked for");
+        var timings = (await Events(path, request + ", \"timings_per_token\": true}")).Select(static e => e["timings"]).OfType<JsonNode>().ToList();
+        var counts = timings.Select(static t => (int)t["predicted_n"]!).ToList();
+        Assert.That(counts, Is.Ordered.Ascending);
+        Assert.That(counts[0], Is.InRange(1, made / 2), "the first pieces have few tokens");
+        Assert.That(counts[^1], Is.EqualTo(made));
+        Assert.That(counts.Distinct().Count(), Is.GreaterThan(made / 2));
+        Assert.That(timings.Select(static t => (int)t["prompt_n"]! + (int)t["cache_n"]!).Distinct().Count(), Is.EqualTo(1), "the prompt stays");
+        Assert.That(timings.Select(static t => (double)t["predicted_ms"]!), Is.Ordered.Ascending);
+    }
+
+    private async Task<List<JsonNode>> Events(string path, string request)
     {
         using var response = await _server.SendAsync(HttpMethod.Post, path, request);
-        var events = (await response.Content.ReadAsStringAsync()).Split("\n\n", StringSplitOptions.RemoveEmptyEntries).Where(static e => e != "data: [DONE]").Select(static e => JsonNode.Parse(e["data: ".Length..])!);
+        return [.. (await response.Content.ReadAsStringAsync()).Split("\n\n", StringSplitOptions.RemoveEmptyEntries).Where(static e => e != "data: [DONE]").Select(static e => JsonNode.Parse(e["data: ".Length..])!)];
+    }
+
+    private async Task<List<(int Total, int Cache, int Processed)>> Progress(string path, string request)
+    {
+        var events = await Events(path, request);
         return [.. events.Where(static e => e["prompt_progress"] is not null).Select(static e => ((int)e["prompt_progress"]!["total"]!, (int)e["prompt_progress"]!["cache"]!, (int)e["prompt_progress"]!["processed"]!))];
     }
 

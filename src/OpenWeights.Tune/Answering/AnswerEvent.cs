@@ -16,7 +16,11 @@ internal sealed record AnswerProgress(int Prompt, int Cached, int Read, double S
 /// <summary>More of the answer.</summary>
 /// <param name="Piece">The piece; its text may be empty where only tokens are told.</param>
 /// <param name="Tokens">Tokens whose text has been given by now and that were in no delta before.</param>
-internal sealed record AnswerDelta(AnswerPiece Piece, IReadOnlyList<AnswerToken> Tokens) : AnswerEvent;
+internal sealed record AnswerDelta(AnswerPiece Piece, IReadOnlyList<AnswerToken> Tokens) : AnswerEvent
+{
+    /// <summary>Numbers of tokens up to here, and how long they took; null where that was not asked for.</summary>
+    public (AnswerUsage Usage, AnswerTimings Timings)? SoFar { get; init; }
+}
 
 /// <summary>The end of an answer.</summary>
 /// <param name="FinishReason">Why it ended.</param>

@@ -51,6 +51,9 @@ internal sealed record AnswerRequest
     /// <summary>Whether it is told how much of the prompt is read.</summary>
     public bool TellsProgress { get; init; }
 
+    /// <summary>Whether each piece tells how many tokens there are by then, and how long they took.</summary>
+    public bool TellsTimings { get; init; }
+
     /// <summary>Whether reasoning and calls are separated from the answer; false for the text as the model writes it.</summary>
     public bool IsParsed { get; init; } = true;
 

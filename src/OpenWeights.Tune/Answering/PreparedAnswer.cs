@@ -105,7 +105,7 @@ internal sealed class PreparedAnswer
                 {
                     foreach (var delta in parts.Add(token))
                     {
-                        yield return delta;
+                        yield return _request.TellsTimings ? delta with { SoFar = (counts.Usage(Tokens.Count), counts.Timings) } : delta;
                     }
                 }
 

@@ -9,7 +9,7 @@ namespace OpenWeights.Tune.Kernels;
 internal static class FewRowsProduct
 {
     /// <summary>From this number of rows BLAS is faster despite packing.</summary>
-    internal const long MaxRows = 4;
+    internal const long MaxRows = 16;
 
     /// <summary>Whether a product is supported: few rows on the CPU, in the weight's dtype.</summary>
     internal static bool Serves(Tensor input, Tensor weight) =>

@@ -5,8 +5,9 @@ namespace OpenWeights.Tune.Kernels;
 
 /// <summary>
 /// Threads for work in many short stages, for which dispatching each stage to a thread pool would take longer than the stage. Each
-/// thread takes the next unassigned part, so that a delayed thread, or one without a processor of its own, does not block the others.
-/// Between two jobs the threads spin for a moment, then sleep.
+/// thread takes the parts of a range of its own in order, so that what it reads follows what it read before, and then the last ones of
+/// other ranges, so that a delayed thread, or one without a processor of its own, does not block the others. Between two jobs the
+/// threads spin for a moment, then sleep.
 /// </summary>
 internal sealed class ThreadTeam
 {
@@ -14,15 +15,19 @@ internal sealed class ThreadTeam
     private static readonly long s_closely = Stopwatch.Frequency / 50_000;
     private static readonly long s_loosely = Stopwatch.Frequency / 5_000;
 
-    // The current stage, counted over all jobs; its number of parts; and the next part. They are packed into one number, so that a part is
-    // taken together with its stage.
+    // The current stage, counted over all jobs, and its number of parts, packed into one number; and for each thread the stage, the next part of its range and
+    // the end, exclusive, so that a part is taken together with its stage.
     private const int StageShift = 32;
     private const int PartBits = 16;
     private const ulong PartMask = (1 << PartBits) - 1;
 
+    // Ranges of threads are in cache lines of their own, of which processors fetch two.
+    private const int RangeStride = 16;
+
     private readonly Lock _leading = new();
     private readonly object _sleep = new();
     private ulong _ticket;
+    private ulong[] _ranges = new ulong[RangeStride];
     private int _done;
     private int _sleepers;
     private int _members;
@@ -78,6 +83,11 @@ internal sealed class ThreadTeam
             new Thread(() => Help(number)) { IsBackground = true, Name = $"OpenWeights.Tune {number + 1}" }.Start();
         }
 
+        if (_ranges.Length < (helpers + 2) * RangeStride)
+        {
+            _ranges = new ulong[(helpers + 2) * RangeStride];
+        }
+
         (_work, _failure, _first) = (work, null, Stage(Volatile.Read(ref _ticket)) + 1);
         (_wanted, _works) = (helpers, true);
         var end = _first + (uint)work.Stages;
@@ -85,7 +95,7 @@ internal sealed class ThreadTeam
         Wake();
         for (var ticket = Volatile.Read(ref _ticket); Stage(ticket) != end; ticket = Volatile.Read(ref _ticket))
         {
-            if (!TakePart(ticket))
+            if (!TakeParts(ticket, 0))
             {
                 _ = Changes(Stage(ticket), long.MaxValue);
             }
@@ -104,7 +114,7 @@ internal sealed class ThreadTeam
         {
             var ticket = Volatile.Read(ref _ticket);
             var mine = number < _wanted;
-            if (mine && TakePart(ticket))
+            if (mine && TakeParts(ticket, number + 1))
             {
                 continue;
             }
@@ -121,28 +131,48 @@ internal sealed class ThreadTeam
         }
     }
 
-    // Runs a part of the current stage; false if all parts are taken.
-    private bool TakePart(ulong ticket)
+    // Runs parts of the current stage until all are taken; false if they were.
+    private bool TakeParts(ulong ticket, int thread)
     {
-        if (Next(ticket) >= Parts(ticket))
+        // A thread that is late may find the ranges of an earlier job.
+        var (ranges, done) = (_ranges, 0);
+        var threads = Math.Min(_wanted + 1, (ranges.Length / RangeStride) - 1);
+        for (var i = 0; i < threads; i++)
         {
-            return false;
+            ref var range = ref ranges[(((thread + i) % threads) + 1) * RangeStride];
+            for (var part = Take(ref range, Stage(ticket), isFirst: i == 0); part >= 0; part = Take(ref range, Stage(ticket), isFirst: i == 0))
+            {
+                Attempt(_work!, (int)(Stage(ticket) - _first), part);
+                done++;
+            }
         }
 
-        ticket = Interlocked.Increment(ref _ticket) - 1;
-        if (Next(ticket) >= Parts(ticket))
+        if (done > 0 && Interlocked.Add(ref _done, done) == (int)Parts(ticket))
         {
-            return false;
+            Open(_work!, (int)(Stage(ticket) - _first));
         }
 
-        var (work, stage) = (_work!, (int)(Stage(ticket) - _first));
-        Attempt(work, stage, (int)Next(ticket));
-        if (Interlocked.Increment(ref _done) == (int)Parts(ticket))
-        {
-            Open(work, stage);
-        }
+        return done > 0;
+    }
 
-        return true;
+    // The first or last part of a range that is left; -1 if there is none, or another stage has begun.
+    private static int Take(ref ulong range, uint stage, bool isFirst)
+    {
+        while (true)
+        {
+            var found = Volatile.Read(ref range);
+            var (next, end) = ((int)(found & PartMask), (int)((found >> PartBits) & PartMask));
+            if (Stage(found) != stage || next >= end)
+            {
+                return -1;
+            }
+
+            var left = isFirst ? found + 1 : found - (1 << PartBits);
+            if (Interlocked.CompareExchange(ref range, left, found) == found)
+            {
+                return isFirst ? next : end - 1;
+            }
+        }
     }
 
     // Runs a part. A failure ends the job and is rethrown by the caller's Run.
@@ -186,7 +216,14 @@ internal sealed class ThreadTeam
         }
 
         _done = 0;
-        _ = Interlocked.Exchange(ref _ticket, ((ulong)(_first + (uint)next) << StageShift) | ((ulong)parts << PartBits));
+        var (opened, threads) = ((ulong)(_first + (uint)next) << StageShift, _wanted + 1);
+        for (var i = 0; i < threads; i++)
+        {
+            var (start, end) = ((uint)(parts * i / threads), (uint)(parts * (i + 1) / threads));
+            Volatile.Write(ref _ranges[(i + 1) * RangeStride], opened + ((ulong)end << PartBits) + start);
+        }
+
+        _ = Interlocked.Exchange(ref _ticket, opened + (uint)parts);
     }
 
     // Waits for the next stage; false if none started within some ticks.
@@ -242,9 +279,7 @@ internal sealed class ThreadTeam
 
     private static uint Stage(ulong ticket) => (uint)(ticket >> StageShift);
 
-    private static ulong Parts(ulong ticket) => (ticket >> PartBits) & PartMask;
-
-    private static ulong Next(ulong ticket) => ticket & PartMask;
+    private static ulong Parts(ulong ticket) => ticket & PartMask;
 }
 
 /// <summary>

@@ -50,6 +50,18 @@ internal sealed record LayerContext
     /// <summary>State of earlier tokens, created by the mixer's <see cref="TokenMixer.NewState"/>; null without a cache.</summary>
     public LayerState? State { get; init; }
 
+    /// <summary>
+    /// The contexts of the texts that the batch consists of, each with a state of its own, in place of one of them all: the texts are rows, or follow each
+    /// other in one row. Null for one context.
+    /// </summary>
+    internal IReadOnlyList<LayerContext>? Texts { get; init; }
+
+    /// <summary>Number of tokens of each of the texts.</summary>
+    internal long[] TextLengths { get; init; } = [];
+
+    /// <summary>Whether earlier tokens have a state.</summary>
+    internal bool HasState => State is not null || Texts is not null;
+
     /// <summary>Records router logits, or null.</summary>
     public RouterRecord? Routers { get; init; }
 
@@ -61,6 +73,26 @@ internal sealed record LayerContext
 
     /// <summary>The same context for a part whose output is needed.</summary>
     internal LayerContext ForValues => OnlyForGradients ? this with { OnlyForGradients = false } : this;
+
+    /// <summary>
+    /// Computes what depends on earlier tokens: of a batch of several texts for each by itself, with its own state, so that it is what it would be alone.
+    /// </summary>
+    /// <param name="inputs">The inputs of the tokens.</param>
+    /// <param name="tokens">Dimension of the tokens in inputs and output; the rows are dimension 0.</param>
+    /// <param name="compute">Computes the output of some tokens in a context.</param>
+    /// <returns>The output of all tokens, in the caller's dispose scope.</returns>
+    internal Tensor ByText(IReadOnlyList<Tensor> inputs, int tokens, Func<IReadOnlyList<Tensor>, LayerContext, Tensor> compute)
+    {
+        if (Texts is not { } texts)
+        {
+            return compute(inputs, this);
+        }
+
+        using var scope = NewDisposeScope();
+        var dimension = inputs[0].size(0) == 1 ? tokens : 0;
+        var parts = inputs.Select(i => i.split(TextLengths, dimension)).ToList();
+        return cat([.. texts.Select((own, i) => compute([.. parts.Select(p => p[i])], own))], dimension).MoveToOuterDisposeScope();
+    }
 
     /// <summary>Tensors shared by layers. Checkpointing saves them to recompute a layer.</summary>
     internal IReadOnlyList<Tensor?> Tensors => [Cos, Sin, Mask, Documents, Positions, Adapted];

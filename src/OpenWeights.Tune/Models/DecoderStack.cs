@@ -94,7 +94,8 @@ internal sealed class DecoderStack : nn.Module<ModelInput, Tensor>
     public override Tensor forward(ModelInput input)
     {
         ArgumentNullException.ThrowIfNull(input);
-        if (input.Cache is { } cache && !Continues(cache, input.LongestPosition))
+        IReadOnlyList<ModelInput> texts = input.Texts ?? [];
+        if (texts.Append(input).Any(t => t.Cache is { } cache && !Continues(cache, t.LongestPosition)))
         {
             throw new InvalidOperationException("the cached keys were rotated for a shorter text; process the whole text again with an empty cache.");
         }
@@ -107,7 +108,7 @@ internal sealed class DecoderStack : nn.Module<ModelInput, Tensor>
             input = input.WithVirtual(Virtual.Count);
         }
 
-        var draws = is_grad_enabled() && input.Cache is null;
+        var draws = is_grad_enabled() && input.Cache is null && input.Texts is null;
         if (draws)
         {
             RandomState.Begin(input.InputIds.device);
@@ -160,6 +161,11 @@ internal sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         }
 
         input.Cache?.Advance(tokens, input.LongestPosition, begins ? Virtual!.Count : 0);
+        foreach (var text in texts)
+        {
+            text.Cache?.Advance((int)text.InputIds.size(1), text.LongestPosition);
+        }
+
         var closed = Close(states);
         return (begins ? closed.narrow(1, Virtual!.Count, tokens).contiguous() : closed).MoveToOuterDisposeScope();
     }

@@ -12,6 +12,8 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
     private readonly List<(MixerNeeds Needs, LayerContext Context)> _made = [];
     private readonly Dictionary<int, LentKeyValues> _lent = [];
     private readonly Dictionary<int, Dictionary<Tensor, Tensor>> _moved = [];
+    private readonly long[] _lengths = [.. input.Texts?.Select(static t => t.InputIds.size(1)) ?? []];
+    private List<LayerContexts>? _texts;
     private Tensor? _documents;
 
     /// <summary>The layers' own inputs, [batch, tokens, layers, width]; null for none.</summary>
@@ -23,12 +25,21 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
     /// <summary>Indices of the layers whose keys and values later layers use.</summary>
     internal IReadOnlySet<int> Lenders { get; init; } = new HashSet<int>();
 
+    /// <summary>Whether it is of one of the texts of a batch, whose rotary tables are the batch's.</summary>
+    internal bool IsOfText { get; init; }
+
     /// <summary>The inputs of a layer; the tensors are in the caller's dispose scope.</summary>
     /// <param name="layer">The layer.</param>
     /// <param name="number">Index of the layer, for the cache.</param>
     internal LayerContext Of(DecoderLayer layer, int number)
     {
         var shared = Of(layer.Needs);
+        if (input.Texts is { } texts)
+        {
+            _texts ??= [.. texts.Select(t => new LayerContexts(t, dtype) { Lenders = Lenders, IsOfText = true })];
+            return shared with { PerLayerInput = PerLayerInputs?.select(2, number), Texts = _texts.ConvertAll(t => t.Of(layer, number)), TextLengths = _lengths };
+        }
+
         return shared with
         {
             State = input.Cache is { } cache && layer is { Mixer: { } mixer, Needs.KeysOf: null } ? cache.Of(number, mixer.Part) : null,
@@ -75,12 +86,12 @@ internal sealed class LayerContexts(ModelInput input, ScalarType dtype)
             return same;
         }
 
-        var (cos, sin) = needs.Rope is null ? default : Tables(needs.Rope, needs.RotaryWidth);
+        var (cos, sin) = needs.Rope is null || IsOfText ? default : Tables(needs.Rope, needs.RotaryWidth);
         var context = new LayerContext
         {
             Cos = cos,
             Sin = sin,
-            Mask = needs.Looks ? Mask(needs) : null,
+            Mask = needs.Looks && input.Texts is null ? Mask(needs) : null,
             Documents = needs.Restarts ? _documents ??= Documents() : null,
             Positions = needs.Positions ? input.PositionIds : null,
             LooksAtAll = input.IsSingleStep,

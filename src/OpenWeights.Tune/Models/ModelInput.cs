@@ -33,6 +33,12 @@ internal sealed record ModelInput
     public DecoderCache? Cache { get; init; }
 
     /// <summary>
+    /// The texts that the batch consists of, each with a cache of its own: they are its rows, of one token each, or follow each other in its only row. What
+    /// depends on earlier tokens is computed for each by itself. Null where the batch has one cache or none; only without gradients.
+    /// </summary>
+    internal IReadOnlyList<ModelInput>? Texts { get; init; }
+
+    /// <summary>
     /// For an adapter with invocation tokens, from which token of each row on it applies, counted from the first token of the cache; null for a row to
     /// which it does not apply, and null to look for the tokens in the batch.
     /// </summary>

@@ -18,6 +18,7 @@ namespace OpenWeights.Tune.Server.Protocols.LlamaCpp;
 [JsonSerializable(typeof(PieceList))]
 [JsonSerializable(typeof(ContentAnswer))]
 [JsonSerializable(typeof(PromptAnswer))]
+[JsonSerializable(typeof(IReadOnlyList<AdapterEntry>))]
 [JsonSerializable(typeof(NativeAnswer))]
 [JsonSerializable(typeof(JsonNode))]
 [JsonSerializable(typeof(IReadOnlyList<JsonNode>))]
@@ -107,6 +108,9 @@ internal sealed record ContentAnswer(string Content)
     /// <summary>The same in vLLM's word.</summary>
     public string Prompt => Content;
 }
+
+/// <summary>An adapter: its number, its name (a path of this machine is nobody's business) and its scale where a request says nothing.</summary>
+internal sealed record AdapterEntry(int Id, string Path, double Scale);
 
 /// <summary>A prompt.</summary>
 internal sealed record PromptAnswer(string Prompt);

@@ -23,7 +23,7 @@ internal sealed class NativeEndpoint(ServerState state, ServerOptions options)
     {
         var fields = await LlamaJson.ReadAsync<NativeRequest>(context).ConfigureAwait(false);
         var service = state.Service;
-        var model = state.Find(fields.Model);
+        var model = state.Find(fields.Model, fields.Lora);
         int? most = Sampling.Between(fields.NProbs, 0, MostAlternatives, "n_probs") is > 0 and var wanted ? (int)wanted : null;
         var choices = fields.NCmpl is { } wantedChoices ? (int)Sampling.Between(wantedChoices, 1, state.MaxChoices, "n_cmpl")! : Sampling.Choices(fields, state.MaxChoices);
         var prompts = PromptField.Read(fields.Prompt, "prompt", model.Tokenizer, state.MaxChoices);

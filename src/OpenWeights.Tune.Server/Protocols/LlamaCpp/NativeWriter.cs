@@ -54,7 +54,7 @@ internal sealed class NativeWriter : IAnswerWriter
         Collect(index, happened);
         if (happened is AnswerDelta { Piece: ContentPiece content } delta)
         {
-            await stream.WriteAsync(new NativeAnswer(index, content.Text, Ids(delta.Tokens), false) { CompletionProbabilities = Probabilities(delta.Tokens) }, LlamaJson.Of<NativeAnswer>()).ConfigureAwait(false);
+            await stream.WriteAsync(new NativeAnswer(index, content.Text, Ids(delta.Tokens), false) { CompletionProbabilities = Probabilities(delta.Tokens), Timings = Numbers.Timings(delta) }, LlamaJson.Of<NativeAnswer>()).ConfigureAwait(false);
         }
         else if (happened is AnswerProgress progress)
         {

@@ -9,7 +9,7 @@ using OpenWeights.Tune.Server.Protocols.OpenAi;
 
 namespace OpenWeights.Tune.Server.Protocols.LlamaCpp;
 
-/// <summary>POST /tokenize, /detokenize and /apply-template, as llama.cpp has them; the first also as vLLM has it.</summary>
+/// <summary>POST /tokenize, /detokenize and /apply-template, as llama.cpp has them, the first also as vLLM has it; and GET /lora-adapters.</summary>
 /// <param name="state">The service.</param>
 internal sealed class TextEndpoints(ServerState state)
 {
@@ -18,7 +18,11 @@ internal sealed class TextEndpoints(ServerState state)
         _ = routes.MapPost("/tokenize", TokenizeAsync);
         _ = routes.MapPost("/detokenize", DetokenizeAsync);
         _ = routes.MapPost("/apply-template", RenderAsync);
+        _ = routes.MapGet("/lora-adapters", ListAsync);
     }
+
+    // What a request without a list of scales gets: the base.
+    private Task ListAsync(HttpContext context) => LlamaJson.WriteAsync<IReadOnlyList<AdapterEntry>>(context, [.. state.Adapters.Select(static (a, i) => new AdapterEntry(i, a.Name, 0))]);
 
     private async Task TokenizeAsync(HttpContext context)
     {

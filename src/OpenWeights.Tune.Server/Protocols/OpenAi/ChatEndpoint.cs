@@ -22,7 +22,7 @@ internal sealed class ChatEndpoint(ServerState state, ServerOptions options)
     {
         var fields = await JsonBody.ReadAsync<ChatRequest>(context).ConfigureAwait(false);
         var service = state.Service;
-        var model = state.Find(fields.Model);
+        var model = state.Find(fields.Model, fields.Lora);
         var prepared = service.Prepare(Read(fields, model));
         var choices = Sampling.Choices(fields, state.MaxChoices);
         var isStream = fields.Stream == true;

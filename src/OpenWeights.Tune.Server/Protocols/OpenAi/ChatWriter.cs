@@ -48,7 +48,7 @@ internal sealed class ChatWriter(AnswerHead head, int choices, bool hasLogProbs,
     {
         if (happened is AnswerDelta delta)
         {
-            await Chunk(stream, new ChatChoice(index) { Delta = Delta(delta.Piece), Logprobs = hasLogProbs && delta.Piece is ContentPiece ? new ChatLogProbs([.. delta.Tokens.Select(Numbers.LogProb)]) : null }, null).ConfigureAwait(false);
+            await Chunk(stream, new ChatChoice(index) { Delta = Delta(delta.Piece), Logprobs = hasLogProbs && delta.Piece is ContentPiece ? new ChatLogProbs([.. delta.Tokens.Select(Numbers.LogProb)]) : null }, Numbers.Timings(delta)).ConfigureAwait(false);
         }
         else if (happened is AnswerProgress progress)
         {

@@ -19,7 +19,7 @@ internal sealed class CompletionEndpoint(ServerState state, ServerOptions option
     {
         var fields = await JsonBody.ReadAsync<CompletionRequest>(context).ConfigureAwait(false);
         var service = state.Service;
-        var model = state.Find(fields.Model);
+        var model = state.Find(fields.Model, fields.Lora);
         Check(fields);
         var choices = Sampling.Choices(fields, state.MaxChoices);
         var alternatives = (int?)Sampling.Between(fields.Logprobs, 0, MostAlternatives, "logprobs");

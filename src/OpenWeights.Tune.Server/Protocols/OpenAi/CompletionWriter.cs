@@ -52,7 +52,7 @@ internal sealed class CompletionWriter(AnswerHead head, IReadOnlyList<Completion
         if (happened is AnswerDelta delta)
         {
             _texts[index].Add(delta);
-            await Chunk(stream, Next(index), null).ConfigureAwait(false);
+            await stream.WriteAsync(head.Completion([Next(index)]) with { Timings = Numbers.Timings(delta) }, OpenAiJson.Of<CompletionAnswer>()).ConfigureAwait(false);
         }
         else if (happened is AnswerProgress progress)
         {

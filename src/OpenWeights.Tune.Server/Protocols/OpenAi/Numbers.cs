@@ -30,7 +30,16 @@ internal static class Numbers
         var prompts = answers.Where((_, i) => i % choices == 0).ToList();
         var cached = prompts.Sum(static a => a.Usage.Cached);
         var (read, made) = (prompts.Sum(static a => a.Usage.Prompt) - cached, answers.Sum(static a => a.Usage.Completion));
-        var (readMs, madeMs) = (answers.Max(static a => a.Timings.PromptSeconds) * Milliseconds, answers.Max(static a => a.Timings.GenerationSeconds) * Milliseconds);
+        return Timings(cached, read, made, new AnswerTimings(answers.Max(static a => a.Timings.PromptSeconds), answers.Max(static a => a.Timings.GenerationSeconds)));
+    }
+
+    /// <summary>The timings of an answer up to a piece of it; null where that does not tell them.</summary>
+    internal static TimingFields? Timings(AnswerDelta delta) =>
+        delta.SoFar is var (usage, timings) ? Timings(usage.Cached, usage.Prompt - usage.Cached, usage.Completion, timings) : null;
+
+    private static TimingFields Timings(int cached, int read, int made, AnswerTimings timings)
+    {
+        var (readMs, madeMs) = (timings.PromptSeconds * Milliseconds, timings.GenerationSeconds * Milliseconds);
         return new TimingFields(cached, read, readMs, Ratio(readMs, read), Ratio(read * Milliseconds, readMs), made, madeMs, Ratio(madeMs, made), Ratio(made * Milliseconds, madeMs));
     }
 

@@ -32,6 +32,7 @@ internal static class Sampling
             Stops = Stops(fields.Stop),
             IgnoresEnd = fields.IgnoreEos == true,
             TellsProgress = fields is { ReturnProgress: true, Stream: true },
+            TellsTimings = fields is { TimingsPerToken: true, Stream: true },
             Format = FormatOf(fields),
             Options = new GenerationOptions
             {

@@ -47,6 +47,12 @@ internal abstract class SamplingFields
     /// <summary>Whether a stream tells how much of the prompt is read, as llama.cpp has it.</summary>
     public bool? ReturnProgress { get; init; }
 
+    /// <summary>Whether every piece of a stream has the timings up to there, as llama.cpp has it.</summary>
+    public bool? TimingsPerToken { get; init; }
+
+    /// <summary>The adapter that answers, as llama.cpp has it: numbers of /lora-adapters with their scales, of which those left out are 0.</summary>
+    public IReadOnlyList<AdapterScale>? Lora { get; init; }
+
     public ResponseFormat? ResponseFormat { get; init; }
 
     /// <summary>llama.cpp's short form of a response_format.</summary>
@@ -54,6 +60,14 @@ internal abstract class SamplingFields
 
     /// <summary>A grammar in llama.cpp's GBNF.</summary>
     public string? Grammar { get; init; }
+}
+
+/// <summary>How strongly an adapter takes part.</summary>
+internal sealed class AdapterScale
+{
+    public int? Id { get; init; }
+
+    public double? Scale { get; init; }
 }
 
 /// <summary>What a stream has besides the answer.</summary>

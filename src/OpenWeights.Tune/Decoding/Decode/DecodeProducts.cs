@@ -8,10 +8,12 @@ namespace OpenWeights.Tune.Decoding.Decode;
 /// <summary>Linear layers with the same input; their outputs are concatenated. Rows can have low-rank updates of their own.</summary>
 internal sealed class DecodeProducts
 {
-    // Minimum bytes of weights per part, and maximum number of parts per thread, so that threads finish at about the same time. What is fetched ahead at the end
-    // of a part is another's, so that parts should not be small.
+    // Minimum bytes of weights per part, and number of parts per thread, so that threads finish at about the same time: more where they would be larger than so
+    // many bytes.
     private const long MinPart = 1 << 15;
+    private const long MaxPart = 1 << 18;
     private const int MaxParts = 8;
+    private const int MostParts = 1 << 12;
 
     private readonly IReadOnlyList<LinearLayer> _layers;
     private readonly DecodeProduct[] _products;
@@ -85,7 +87,8 @@ internal sealed class DecodeProducts
     /// <param name="threads">Number of threads.</param>
     internal int Parts(nint columns, int threads)
     {
-        var parts = Math.Min(columns * _size / MinPart, MaxParts * threads);
+        var bytes = columns * _size;
+        var parts = Math.Min(bytes / MinPart, Math.Max(MaxParts * threads, Math.Min(bytes / MaxPart, MostParts)));
         return parts < threads ? (int)Math.Max(1, parts) : (int)(parts / threads * threads);
     }
 

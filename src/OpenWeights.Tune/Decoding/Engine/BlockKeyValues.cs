@@ -5,11 +5,12 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Decoding.Engine;
 
-/// <summary>Keys and values of one layer in blocks, for the model's own forward: of one text, or of the first tokens of several.</summary>
+/// <summary>Keys and values of one layer of a text in blocks, for the model's own forward.</summary>
 /// <param name="pool">The memory of blocks.</param>
 /// <param name="layer">Index of the layer.</param>
-/// <param name="parts">The texts, in the order in which their tokens come.</param>
-internal sealed unsafe class BlockKeyValues(KeyValueBlocks pool, int layer, IReadOnlyList<BlockPart> parts) : LayerState, IKeyValues
+/// <param name="blocks">The text's blocks, with room for its next tokens.</param>
+/// <param name="past">Number of earlier tokens.</param>
+internal sealed unsafe class BlockKeyValues(KeyValueBlocks pool, int layer, IReadOnlyList<nint> blocks, int past) : LayerState, IKeyValues
 {
     private readonly AttentionSettings _settings = pool.Layer(layer);
 
@@ -40,32 +41,25 @@ internal sealed unsafe class BlockKeyValues(KeyValueBlocks pool, int layer, IRea
         using (var scope = NewDisposeScope())
         {
             var from = states.contiguous();
-            var start = (nint)CpuKernel.Pointer(from);
-            foreach (var part in parts)
-            {
-                Copy(start, tokens, (part.Blocks, part.Past, part.Tokens), place, writes: true);
-                start += part.Tokens * RowBytes;
-            }
-
+            Copy((nint)CpuKernel.Pointer(from), tokens, past, place, writes: true);
             GC.KeepAlive(from);
         }
 
         // A layer with a window attends to no earlier ones.
-        var kept = Math.Min(parts[0].Past, (_settings.Window ?? int.MaxValue) - 1);
+        var kept = Math.Min(past, (_settings.Window ?? int.MaxValue) - 1);
         if (kept == 0)
         {
             return states;
         }
 
         var all = empty([1, _settings.KeyValueHeadCount, kept + tokens, _settings.HeadDimension], states.dtype);
-        Copy((nint)CpuKernel.Pointer(all), kept + tokens, (parts[0].Blocks, parts[0].Past - kept, kept + tokens), place, writes: false);
+        Copy((nint)CpuKernel.Pointer(all), kept + tokens, past - kept, place, writes: false);
         return all;
     }
 
-    // Copies tokens of a text from or to a tensor, [1, heads, width, head_dim], from an address in its first head on.
-    private void Copy(nint tensor, int width, (IReadOnlyList<nint> Blocks, int First, int Count) text, nint place, bool writes)
+    // Copies tokens of the text, from one on, from or to a tensor, [1, heads, tokens, head_dim].
+    private void Copy(nint tensor, int count, int first, nint place, bool writes)
     {
-        var (blocks, first, count) = text;
         for (nint head = 0; head < _settings.KeyValueHeadCount; head++)
         {
             for (int done = 0, run; done < count; done += run)
@@ -73,15 +67,9 @@ internal sealed unsafe class BlockKeyValues(KeyValueBlocks pool, int layer, IRea
                 var (block, within) = (blocks[(first + done) / KeyValueBlocks.Tokens], (first + done) % KeyValueBlocks.Tokens);
                 run = Math.Min(count - done, KeyValueBlocks.Tokens - within);
                 var there = (void*)(block + place + (((head * KeyValueBlocks.Tokens) + within) * RowBytes));
-                var here = (void*)(tensor + (((head * width) + done) * RowBytes));
+                var here = (void*)(tensor + (((head * count) + done) * RowBytes));
                 Buffer.MemoryCopy(writes ? here : there, writes ? there : here, run * RowBytes, run * RowBytes);
             }
         }
     }
 }
-
-/// <summary>Tokens of a text that are read.</summary>
-/// <param name="Blocks">The text's blocks, with room for them.</param>
-/// <param name="Past">Number of earlier tokens; 0 for all texts if there are several.</param>
-/// <param name="Tokens">Number of tokens.</param>
-internal readonly record struct BlockPart(IReadOnlyList<nint> Blocks, int Past, int Tokens);

@@ -1,9 +1,7 @@
-using System.Runtime.InteropServices;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Decoding.Decode;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
-using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Decoding.Engine;
 
@@ -19,17 +17,17 @@ internal sealed class BlockRoad : ITextRoad
     private readonly KeyValueBlocks _pool;
     private readonly PrefixTree _tree;
     private readonly DecodeTables _tables;
+    private readonly TextBatch _batch;
     private readonly Dictionary<EngineText, BlockText> _held = [];
     private readonly List<DecodeGroup> _groups = [];
     private readonly HashSet<PeftAdapter> _known = [];
     private readonly HashSet<PeftAdapter> _unknown = [];
     private DecodeStep? _step;
-    private float[] _scores = [];
 
     private BlockRoad(CausalLanguageModel model, AdapterSet? adapters, int rows, KeyValueBlocks pool, DecodeStep step)
     {
         (_model, _adapters, _rows, _pool, _step) = (model, adapters, Math.Min(rows, DecodeStep.MaxRows), pool, step);
-        _tree = new PrefixTree(pool);
+        (_tree, _batch) = (new PrefixTree(pool), new TextBatch(model));
         _tables = new DecodeTables(_rows, KeyValueBlocks.Tokens, pool.Places);
     }
 
@@ -105,61 +103,39 @@ internal sealed class BlockRoad : ITextRoad
 
     public bool TryReserve(EngineText text, int tokens) => _held[text].TryReserve(text.Read + tokens, TryTake);
 
-    public bool ReadsTogether(EngineText text) => text.Read == 0;
+    public bool ReadsTogether(EngineText text) => true;
 
     public Span<float> Read(EngineText text, int tokens)
     {
         tokens = Math.Min(tokens, text.Unread);
-        return Read([text], tokens, wantsScores: tokens == text.Unread);
+        return Read([(text, tokens)], wantsScores: tokens == text.Unread);
     }
 
-    public void ReadTogether(IReadOnlyList<EngineText> texts, IScoreTaker taker)
+    public void ReadTogether(IReadOnlyList<EngineText> texts, IScoreTaker taker) =>
+        TextBatch.Give(texts, Read([.. texts.Select(static t => (t, t.Unread))], wantsScores: true), taker);
+
+    // Reads some tokens of texts of one adapter; the logits after the last token of each.
+    private Span<float> Read(IReadOnlyList<(EngineText Text, int Tokens)> texts, bool wantsScores)
     {
-        var scores = Read(texts, null, wantsScores: true);
-        var vocabulary = scores.Length / texts.Count;
-        for (var i = 0; i < texts.Count; i++)
+        var parts = new List<(EngineText Text, DecoderCache Cache, int Tokens)>();
+        foreach (var (text, tokens) in texts)
         {
-            taker.Take(texts[i], scores.Slice(i * vocabulary, vocabulary));
-        }
-    }
-
-    // Reads some tokens of a text, or several texts whole, one after the other in one row; the logits after the last token of each.
-    private Span<float> Read(IReadOnlyList<EngineText> texts, int? tokens, bool wantsScores)
-    {
-        using var nothing = no_grad();
-        using var scope = NewDisposeScope();
-        var parts = texts.Select(t => new BlockPart(_held[t].Blocks, t.Read, tokens ?? t.Unread)).ToList();
-        var count = parts.Sum(static p => p.Tokens);
-        using var cache = new DecoderCache(layer => new BlockKeyValues(_pool, layer, parts));
-        cache.Advance(parts[0].Past, parts[0].Past - 1);
-        var input = new ModelInput
-        {
-            InputIds = tensor([.. texts.Zip(parts).SelectMany(static t => t.First.Tokens.GetRange(t.Second.Past, t.Second.Tokens)).Select(static t => (long)t)], [1, count]),
-            PositionIds = tensor([.. parts.SelectMany(static p => Enumerable.Range(p.Past, p.Tokens)).Select(static p => (long)p)], [1, count]),
-            LongestPosition = parts.Max(static p => p.Past + p.Tokens - 1),
-            Documents = parts.Count == 1 ? null : tensor([.. parts.SelectMany(static (p, i) => Enumerable.Repeat((long)i + 1, p.Tokens))], [1, count]),
-            Cache = cache,
-            Adapters = _adapters is null ? null : [texts[0].Request.Adapter],
-        };
-        var states = _model.call(input);
-        var (lasts, end) = (new long[parts.Count], 0);
-        for (var i = 0; i < parts.Count; i++)
-        {
-            end += parts[i].Tokens;
-            lasts[i] = end - 1;
-            texts[i].Read += parts[i].Tokens;
-            _held[texts[i]].Note(texts[i].Tokens, texts[i].Read);
+            var (blocks, past) = (_held[text].Blocks, text.Read);
+            var cache = new DecoderCache(layer => new BlockKeyValues(_pool, layer, blocks, past));
+            cache.Advance(past, past - 1);
+            parts.Add((text, cache, tokens));
         }
 
-        if (!wantsScores)
+        // Where all read one token they are rows, each of which has its adapter.
+        var rows = texts.All(static t => t.Tokens == 1) ? texts.Count : 1;
+        var scores = _batch.Read(parts, _adapters is null ? null : [.. Enumerable.Repeat(texts[0].Text.Request.Adapter, rows)], wantsScores);
+        foreach (var (text, cache, _) in parts)
         {
-            return [];
+            cache.Dispose();
+            _held[text].Note(text.Tokens, text.Read);
         }
 
-        var scores = _model.Logits(states.index_select(1, tensor(lasts)), input).to(float32).contiguous();
-        _scores = _scores.Length >= scores.numel() ? _scores : new float[scores.numel()];
-        MemoryMarshal.Cast<byte, float>(scores.bytes).CopyTo(_scores);
-        return _scores.AsSpan(0, (int)scores.numel());
+        return scores;
     }
 
     public void Step(IReadOnlyList<EngineText> texts, IScoreTaker taker)
@@ -274,16 +250,12 @@ internal sealed class BlockRoad : ITextRoad
         }
 
         var scores = _step!.Read(tokens, _tables, _groups);
-        var vocabulary = scores.Length / texts.Count;
         foreach (var text in texts)
         {
             text.Read++;
             _held[text].Note(text.Tokens, text.Read);
         }
 
-        for (var row = 0; row < texts.Count; row++)
-        {
-            taker.Take(texts[row], scores.Slice(row * vocabulary, vocabulary));
-        }
+        TextBatch.Give(texts, scores, taker);
     }
 }

@@ -1,6 +1,8 @@
 using System.Runtime.InteropServices;
 using OpenWeights.Tune.Adapters;
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
+using OpenWeights.Tune.Layers.Attention;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
@@ -8,8 +10,8 @@ using static TorchSharp.torch;
 namespace OpenWeights.Tune.Decoding.Engine;
 
 /// <summary>
-/// Computes each text by itself with the model's own forward and a cache of its own, for every model and adapter there is. The caches of the last texts are
-/// kept for texts with the same beginning.
+/// Computes texts with the model's own forward and a cache for each, for every model and adapter there is: several together where what a text becomes does not
+/// depend on the others, otherwise each by itself. The caches of the last texts are kept for texts with the same beginning.
 /// </summary>
 /// <param name="model">The model.</param>
 /// <param name="adapters">The adapters that texts can name, active by row; null if texts cannot name any.</param>
@@ -21,7 +23,12 @@ internal sealed class CacheRoad(CausalLanguageModel model, AdapterSet? adapters,
 
     private readonly Dictionary<EngineText, Held> _held = [];
     private readonly List<Kept> _kept = [];
+    private readonly TextBatch _batch = new(model);
     private float[] _scores = [];
+
+    // Products of few rows sum each row in the same order on the CPU, however many there are. Rotary frequencies that depend on the length are a text's own.
+    private readonly bool _isJoint = model.Device.type == TorchSharp.DeviceType.CPU && model.DType is ScalarType.Float32 or ScalarType.BFloat16
+        && !model.Stack.Layers.Any(static l => l.Needs.Rope?.DependsOnLength == true);
 
     public long UsedBytes => _held.Values.Sum(static h => h.Bytes);
 
@@ -94,11 +101,7 @@ internal sealed class CacheRoad(CausalLanguageModel model, AdapterSet? adapters,
         };
         var states = model.call(input);
         text.Read = last;
-        if (first / Measured != last / Measured || first == 0)
-        {
-            Measure(held, text);
-        }
-
+        MeasureAgain(text, first);
         if (text.Unread > 0)
         {
             return [];
@@ -110,18 +113,66 @@ internal sealed class CacheRoad(CausalLanguageModel model, AdapterSet? adapters,
         return _scores;
     }
 
-    public bool ReadsTogether(EngineText text) => false;
+    // The expanded matrix of latent attention is a text's own where there are adapters.
+    public bool ReadsTogether(EngineText text) => _isJoint && model.Stack.Virtual is null && _held[text] is { IsAlone: false, From: null }
+        && (text.Adapter is null || !model.Stack.Layers.Any(static l => l.Mixer?.Part is LatentAttention));
 
-    public void ReadTogether(IReadOnlyList<EngineText> texts, IScoreTaker taker) => throw new NotSupportedException();
+    public void ReadTogether(IReadOnlyList<EngineText> texts, IScoreTaker taker)
+    {
+        Span<float> scores;
+        try
+        {
+            var areRows = texts.All(static t => t.Unread == 1);
+            scores = _batch.Read(
+                [.. texts.Select(t => (t, _held[t].Cache, t.Unread))], adapters is null ? null : [.. texts.Take(areRows ? texts.Count : 1).Select(static t => t.Request.Adapter)], wantsScores: true);
+        }
+        catch
+        {
+            // What the caches hold now is not known; each text is read again from its start.
+            foreach (var text in texts)
+            {
+                _held[text].Cache.Dispose();
+                (_held[text].Cache, text.Read) = (new DecoderCache(), 0);
+            }
+
+            throw;
+        }
+
+        foreach (var text in texts)
+        {
+            MeasureAgain(text, text.Read - 1);
+        }
+
+        TextBatch.Give(texts, scores, taker);
+    }
 
     public void Step(IReadOnlyList<EngineText> texts, IScoreTaker taker)
+    {
+        var joint = texts.Where(ReadsTogether).ToList();
+        foreach (var some in joint.Chunk((int)FewRowsProduct.MaxRows).Where(static c => c.Length > 1))
+        {
+            try
+            {
+                ReadTogether(some, taker);
+            }
+            catch (Exception failure) when (failure is not OutOfMemoryException)
+            {
+                // One by one it shows which of them fails.
+                StepAlone(some, taker);
+            }
+        }
+
+        StepAlone(texts.Except(joint.Count % (int)FewRowsProduct.MaxRows == 1 ? joint[..^1] : joint), taker);
+    }
+
+    private void StepAlone(IEnumerable<EngineText> texts, IScoreTaker taker)
     {
         foreach (var text in texts)
         {
             Span<float> scores;
             try
             {
-                scores = Read(text, 1);
+                scores = Read(text, text.Unread);
             }
             catch (Exception failure) when (failure is not OutOfMemoryException)
             {
@@ -172,6 +223,15 @@ internal sealed class CacheRoad(CausalLanguageModel model, AdapterSet? adapters,
     private static PeftAdapter? Holder(EngineText text, Held held) => held.IsOfBase ? null : text.Adapter;
 
     private static void Measure(Held held, EngineText text) => held.Bytes = text.Read == 0 ? 0 : held.Cache.ByteLength;
+
+    // After the tokens from one on were read.
+    private void MeasureAgain(EngineText text, int first)
+    {
+        if (first / Measured != text.Read / Measured || first == 0)
+        {
+            Measure(_held[text], text);
+        }
+    }
 
     // The least recently used ones are first.
     private void FreeKept()

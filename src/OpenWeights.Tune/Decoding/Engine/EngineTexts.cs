@@ -183,7 +183,7 @@ internal sealed class EngineTexts(CausalLanguageModel model, AdapterSet? adapter
             catch (Exception) when (same.Count > 1)
             {
                 // One by one it shows which of them fails.
-                same.FindAll(t => _running.Contains(t) && t.Read == 0).ForEach(t => Read(t, t.Unread));
+                same.FindAll(_running.Contains).ForEach(t => Read(t, t.Unread));
             }
             catch (Exception failure)
             {

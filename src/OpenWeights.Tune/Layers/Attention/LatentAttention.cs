@@ -107,8 +107,8 @@ internal sealed class LatentAttention : TokenMixer
         var rotated = Rotate(query.narrow(-1, _settings.PlainWidth, _settings.RotatedWidth), context);
         var latent = first[1].narrow(-1, 0, _settings.LatentWidth).contiguous();
         var shared = Rotate(first[1].narrow(-1, _settings.LatentWidth, _settings.RotatedWidth).unsqueeze(1), context);
-        var mixed = context.State is LatentState held
-            ? AttendToHeld(plain, rotated, held.Append(cat([_norm.call(latent).unsqueeze(1), shared], -1)), held, context)
+        var mixed = context.HasState
+            ? context.ByText([plain, rotated, cat([_norm.call(latent).unsqueeze(1), shared], -1)], 2, AttendToHeld)
             : Attend(plain, rotated, LinearLayer.Outputs(latent, _norm, _up)[0], shared, context);
         return _output.call(mixed.transpose(1, 2).reshape(batch, tokens, (long)_settings.HeadCount * _settings.ValueWidth)).MoveToOuterDisposeScope();
     }
@@ -143,9 +143,11 @@ internal sealed class LatentAttention : TokenMixer
 
     // For a few tokens the latents are not expanded to the keys and values of all heads. Queries are multiplied by the matrix of the keys
     // instead, and the mixed latents by that of the values: the same products in another order.
-    private Tensor AttendToHeld(Tensor plain, Tensor rotated, Tensor latents, LatentState held, LayerContext context)
+    private Tensor AttendToHeld(IReadOnlyList<Tensor> own, LayerContext context)
     {
         using var scope = NewDisposeScope();
+        var (plain, rotated, held) = (own[0], own[1], (LatentState)context.State!);
+        var latents = held.Append(own[2]);
         var (rank, tokens) = (_settings.LatentWidth, plain.size(2));
         if (is_grad_enabled() || 2 * tokens > _settings.PlainWidth + _settings.ValueWidth)
         {

@@ -62,8 +62,8 @@ internal sealed class SelfAttention : TokenMixer
             query = scaling.Apply(query, context.Positions!);
         }
 
-        var (key, value) = keyValue is { } own ? Remembered(own.Key, own.Value, context) : (context.Borrowed!.Keys!, context.Borrowed.Values!);
-        var mixed = _scores.Attend(query, key, value, context, _parts.Sinks).transpose(1, 2);
+        Tensor[] inputs = keyValue is { } made ? [query, Rotate(made.Key, _parts.KeyNorm, context), made.Value] : [query];
+        var mixed = context.ByText(inputs, 2, Attend).transpose(1, 2);
         if (Settings.OutputGate == OutputGate.PerHead)
         {
             mixed = mixed.mul(gate!.sigmoid().unsqueeze(-1));
@@ -167,10 +167,16 @@ internal sealed class SelfAttention : TokenMixer
             : (queries, (Heads(key, Settings.KeyValueHeadCount, _parts.KeyNorm), Heads(Multiplied(value), Settings.KeyValueHeadCount, _parts.ValueNorm, isValue: true)), gate);
     }
 
-    // Rotated keys with their values, those of earlier tokens before them, and lent to later layers if they use them.
-    private (Tensor Key, Tensor Value) Remembered(Tensor key, Tensor value, LayerContext context)
+    // Attention of rotated queries, with rotated keys and values if they are not another layer's.
+    private Tensor Attend(IReadOnlyList<Tensor> own, LayerContext context)
     {
-        key = Rotate(key, _parts.KeyNorm, context);
+        var (key, value) = own.Count > 1 ? Remembered(own[1], own[2], context) : (context.Borrowed!.Keys!, context.Borrowed.Values!);
+        return _scores.Attend(own[0], key, value, context, _parts.Sinks);
+    }
+
+    // Rotated keys with their values, those of earlier tokens before them, and lent to later layers if they use them.
+    private static (Tensor Key, Tensor Value) Remembered(Tensor key, Tensor value, LayerContext context)
+    {
         if (context.VirtualKeys is { } given)
         {
             (key, value) = (Begun(key, given[0]), Begun(value, given[1]));

@@ -43,7 +43,7 @@ internal sealed class ConvolutionMixer : TokenMixer
     {
         using var scope = NewDisposeScope();
         var parts = LinearLayer.Outputs(states, norm, _input)[0].chunk(3, -1);
-        var mixed = _parts.Convolution.Run(parts[0].mul(parts[2]), context.Documents, context.State as ConvolutionState);
+        var mixed = context.ByText([parts[0].mul(parts[2])], 1, (given, own) => _parts.Convolution.Run(given[0], own.Documents, own.State as ConvolutionState));
         return _parts.Output.call(parts[1].mul(mixed)).MoveToOuterDisposeScope();
     }
 }

@@ -106,21 +106,28 @@ internal sealed class GatedDeltaNet : TokenMixer
     internal override Tensor Run(Tensor states, Norm? norm, LayerContext context)
     {
         using var scope = NewDisposeScope();
-        var state = context.State as DeltaState;
         var given = Project(states, norm);
-        var mixed = _parts.Convolution.Run(given.Mixed, context.Documents, state?.Convolution);
         var (decay, beta) = Steps(given);
-        var read = ChunkedDeltaRule.Of(mixed, decay, beta, context.Documents, Inputs);
-        if (read is null)
-        {
-            (read, var end) = DeltaRule.Run(Inputs(mixed, decay, beta), context.Documents, state?.Matrices(context.Documents));
-            state?.Keep(end!, context.Documents);
-        }
-
+        var read = context.ByText([given.Mixed, decay, beta], 1, Read);
         var normed = _parts.Norm.call(read.to(states.dtype).contiguous());
         var gate = given.Gate.reshape(normed.shape);
         var output = _settings.Projections == DeltaProjections.PerChannel ? normed.mul(gate.sigmoid()) : GatedActivation.Of(gate, normed, Activation.Silu);
         return _parts.Output.call(output.view(states.size(0), states.size(1), -1)).MoveToOuterDisposeScope();
+    }
+
+    // What the delta rule reads of some tokens after those of a state: [batch, tokens, value heads, value width].
+    private Tensor Read(IReadOnlyList<Tensor> given, LayerContext context)
+    {
+        var state = context.State as DeltaState;
+        var mixed = _parts.Convolution.Run(given[0], context.Documents, state?.Convolution);
+        if (ChunkedDeltaRule.Of(mixed, given[1], given[2], context.Documents, Inputs) is { } recorded)
+        {
+            return recorded;
+        }
+
+        var (read, end) = DeltaRule.Run(Inputs(mixed, given[1], given[2]), context.Documents, state?.Matrices(context.Documents));
+        state?.Keep(end!, context.Documents);
+        return read;
     }
 
     // What the projections give, in the caller's dispose scope.

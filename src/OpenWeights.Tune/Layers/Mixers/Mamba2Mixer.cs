@@ -74,10 +74,13 @@ internal sealed class Mamba2Mixer : TokenMixer
     internal override Tensor Run(Tensor states, Norm? norm, LayerContext context)
     {
         using var scope = NewDisposeScope();
-        var state = (MambaState?)context.State;
         var parts = Projected(states, norm).split(_widths, -1);
-        var convolved = _convolution.Run(parts[1], context.Documents, state?.Convolution);
-        var output = _scan.Run([parts[0], convolved, parts[2]], [_decay, _stepBias, _skip, _norm?.Scale], context.Documents, state?.Scan);
+        var output = context.ByText(parts, 1, (given, own) =>
+        {
+            var state = (MambaState?)own.State;
+            var convolved = _convolution.Run(given[1], own.Documents, state?.Convolution);
+            return _scan.Run([given[0], convolved, given[2]], [_decay, _stepBias, _skip, _norm?.Scale], own.Documents, state?.Scan);
+        });
         return _output.call(output).MoveToOuterDisposeScope();
     }
 

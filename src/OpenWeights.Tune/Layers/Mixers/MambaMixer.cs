@@ -92,12 +92,12 @@ internal sealed class MambaMixer : TokenMixer
     internal override Tensor Run(Tensor states, Norm? norm, LayerContext context)
     {
         using var scope = NewDisposeScope();
-        var state = (MambaState?)context.State;
         var parts = LinearLayer.Outputs(states, norm, _input)[0].chunk(2, -1);
-        var x = _convolution.Run(parts[0], context.Documents, state?.Convolution);
+        var x = context.ByText([parts[0]], 1, (given, own) => _convolution.Run(given[0], own.Documents, (own.State as MambaState)?.Convolution));
         var selected = _selection.call(x).split([_settings.StepRank.Size, _settings.StateSize.Size, _settings.StateSize.Size], -1);
         var step = _step.call(_stepNorm.call(selected[0]));
-        var output = s_scan.Run([parts[1], x, step, _inputNorm.call(selected[1]), _outputNorm.call(selected[2])], [_decay, _skip], context.Documents, state?.Scan);
+        Tensor[] inputs = [parts[1], x, step, _inputNorm.call(selected[1]), _outputNorm.call(selected[2])];
+        var output = context.ByText(inputs, 1, (given, own) => s_scan.Run(given, [_decay, _skip], own.Documents, (own.State as MambaState)?.Scan));
         return _output.call(output).MoveToOuterDisposeScope();
     }
 }

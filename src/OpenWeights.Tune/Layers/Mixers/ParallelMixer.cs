@@ -48,7 +48,7 @@ internal sealed class ParallelMixer : TokenMixer
         Tensor? sum = null;
         foreach (var (index, branch) in _branches.Index())
         {
-            var own = context.State is ParallelState held ? context with { State = held.Parts[index] } : context;
+            var own = Own(context, index);
             var output = branch.Input is null
                 ? branch.Mixer.Run(states, norm, own.ForValues)
                 : branch.Mixer.Run((norm?.call(states) ?? states).mul(branch.Input), null, own.ForValues);
@@ -77,6 +77,13 @@ internal sealed class ParallelMixer : TokenMixer
 
         base.Dispose(disposing);
     }
+
+    // The context of a branch, with its part of the state.
+    private static LayerContext Own(LayerContext context, int branch) => context with
+    {
+        State = (context.State as ParallelState)?.Parts[branch],
+        Texts = context.Texts?.Select(t => Own(t, branch)).ToList(),
+    };
 
     private sealed record Branch(TokenMixer Mixer, Scalar? Input, Scalar? Output);
 }
