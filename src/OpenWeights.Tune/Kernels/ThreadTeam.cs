@@ -147,12 +147,23 @@ internal sealed class ThreadTeam
             }
         }
 
-        if (done > 0 && Interlocked.Add(ref _done, done) == (int)Parts(ticket))
+        if (done == 0)
         {
-            Open(_work!, (int)(Stage(ticket) - _first));
+            return false;
         }
 
-        return done > 0;
+        // The job can be over as soon as the parts are counted.
+        var (work, stage) = (_work!, (int)(Stage(ticket) - _first));
+        if (Interlocked.Add(ref _done, done) == (int)Parts(ticket))
+        {
+            Open(work, stage);
+        }
+        else
+        {
+            work.Fetch(stage + 1, thread, threads);
+        }
+
+        return true;
     }
 
     // The first or last part of a range that is left; -1 if there is none, or another stage has begun.
@@ -298,6 +309,15 @@ internal interface IStagedWork
     /// <param name="stage">The stage.</param>
     /// <param name="part">The part.</param>
     void Run(int stage, int part);
+
+    /// <summary>Fetches what a thread reads first in a stage, or in the next one that reads anything, into its cache: it has nothing else to do until the stage begins.</summary>
+    /// <param name="stage">The stage.</param>
+    /// <param name="thread">Index of the thread.</param>
+    /// <param name="threads">Number of threads.</param>
+    void Fetch(int stage, int thread, int threads)
+    {
+        // Not all work knows what it reads.
+    }
 
     /// <summary>Runs on one thread after all parts of a stage, before the next stage starts.</summary>
     /// <param name="stage">The stage.</param>

@@ -106,6 +106,14 @@ internal sealed unsafe class DecodeAttention(
     }
 
     /// <inheritdoc/>
+    public bool Fetch(int stage, int thread, int threads) => stage switch
+    {
+        1 => heads.Fetch(0, heads.Columns, (thread, threads)),
+        4 => output.Fetch(0, output.Columns, (thread, threads)),
+        _ => false,
+    };
+
+    /// <inheritdoc/>
     public void Finish(int stage, DecodeState state)
     {
         if (stage == 1)

@@ -67,6 +67,14 @@ internal sealed unsafe class DecodeFeedForward(DecodeProducts gateAndUp, DecodeP
     }
 
     /// <inheritdoc/>
+    public bool Fetch(int stage, int thread, int threads) => stage switch
+    {
+        1 => gateAndUp.Fetch(0, _inner, (thread, threads)) && (!isGated || gateAndUp.Fetch(_inner, _inner, (thread, threads))),
+        3 => down.Fetch(0, down.Columns, (thread, threads)),
+        _ => false,
+    };
+
+    /// <inheritdoc/>
     public void Finish(int stage, DecodeState state)
     {
         // There is nothing to do between stages.

@@ -63,6 +63,9 @@ internal sealed unsafe class DecodeProduct
         return weight.dtype == dtype && CpuKernel.Serves(weight) ? new DecodeProduct(new PlainRows(RowMatrix.Of(weight), (nint)weight.size(0)), weight, dtype == ScalarType.BFloat16, layer.Bias, update) : null;
     }
 
+    /// <summary>Fetches the weights of an output and some more behind it.</summary>
+    internal void Fetch(nint output) => _weight.Fetch(output);
+
     /// <summary>Computes some rows of A x, for <see cref="Run"/>.</summary>
     /// <param name="first">First row of A.</param>
     /// <param name="last">End row of A, exclusive.</param>

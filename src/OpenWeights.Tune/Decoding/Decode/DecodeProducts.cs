@@ -92,6 +92,28 @@ internal sealed class DecodeProducts
         return parts < threads ? (int)Math.Max(1, parts) : (int)(parts / threads * threads);
     }
 
+    /// <summary>Fetches the weights that a thread reads first of some outputs.</summary>
+    /// <param name="first">The first of the outputs.</param>
+    /// <param name="count">Number of outputs, of which each thread has a range.</param>
+    /// <param name="thread">Index of the thread, and number of threads.</param>
+    /// <returns>True.</returns>
+    internal bool Fetch(nint first, nint count, (int Index, int Count) thread)
+    {
+        var column = first + (count * thread.Index / thread.Count);
+        foreach (var product in _products)
+        {
+            if (column < product.Columns)
+            {
+                product.Fetch(column);
+                break;
+            }
+
+            column -= product.Columns;
+        }
+
+        return true;
+    }
+
     /// <summary>Number of parts that the products A x are split into; 0 for none.</summary>
     internal int InnerParts(int threads) => AllRanks is 0 ? 0 : Parts(AllRanks, threads);
 

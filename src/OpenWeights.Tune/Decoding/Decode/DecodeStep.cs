@@ -177,6 +177,21 @@ internal sealed unsafe class DecodeStep : IStagedWork
     }
 
     /// <inheritdoc/>
+    public void Fetch(int stage, int thread, int threads)
+    {
+        for (; stage < _stages.Length; stage++)
+        {
+            var (block, ofBlock) = _stages[stage];
+            if (_blocks[block].Part.Fetch(ofBlock, thread, threads))
+            {
+                return;
+            }
+        }
+
+        _ = _head.Fetch(0, _head.Columns, (thread, threads));
+    }
+
+    /// <inheritdoc/>
     public void Finish(int stage)
     {
         if (stage >= _stages.Length)

@@ -29,6 +29,9 @@ internal interface IDecodePart
     /// <summary>Computes a part of a stage.</summary>
     void Run(int stage, int part, DecodeState state);
 
+    /// <summary>Fetches the weights that a thread reads first in a stage; false if it reads none.</summary>
+    bool Fetch(int stage, int thread, int threads);
+
     /// <summary>Work of a single thread after a stage.</summary>
     void Finish(int stage, DecodeState state);
 }

@@ -171,69 +171,10 @@ internal sealed class CharAutomaton
             [.. kept.Select(i => ends[i])]);
     }
 
-    // States with edges of sets, and edges that need no character.
-    private sealed class CharNfa
+    // States with edges of sets.
+    private sealed class CharNfa() : GrammarNfa(50 * MostStates, "a pattern is too large to be enforced: its repetitions multiply; smaller numbers would do.")
     {
         private readonly List<List<(CharSet Set, int To)>> _edges = [];
-        private readonly List<List<int>> _free = [];
-
-        internal int Add()
-        {
-            if (_edges.Count > 50 * MostStates)
-            {
-                throw new GrammarException("a pattern is too large to be enforced: its repetitions multiply; smaller numbers would do.");
-            }
-
-            _edges.Add([]);
-            _free.Add([]);
-            return _edges.Count - 1;
-        }
-
-        internal void Emit(GrammarNode node, int from, int to)
-        {
-            switch (node)
-            {
-                case GrammarNode.Chars chars:
-                    _edges[from].Add((chars.Set, to));
-                    break;
-                case GrammarNode.Sequence row:
-                    foreach (var part in row.Parts)
-                    {
-                        var next = Add();
-                        Emit(part, from, next);
-                        from = next;
-                    }
-
-                    _free[from].Add(to);
-                    break;
-                case GrammarNode.Choice choice:
-                    foreach (var one in choice.Choices)
-                    {
-                        Emit(one, from, to);
-                    }
-
-                    break;
-                case GrammarNode.Repeat repeat:
-                    EmitRepeat(repeat, from, to);
-                    break;
-                default:
-                    throw new InvalidOperationException($"{node.GetType().Name} is no expression of characters.");
-            }
-        }
-
-        internal int[] Closure(IEnumerable<int> states)
-        {
-            var (all, left) = (new SortedSet<int>(), new Stack<int>(states));
-            while (left.TryPop(out var state))
-            {
-                if (all.Add(state))
-                {
-                    _free[state].ForEach(left.Push);
-                }
-            }
-
-            return [.. all];
-        }
 
         internal IEnumerable<(CharSet Set, IEnumerable<int> To)> Moves(int[] states)
         {
@@ -241,33 +182,9 @@ internal sealed class CharAutomaton
             return CharSet.Parts(edges.Select(static e => e.Set)).Select(part => (part, edges.Where(e => e.Set.Contains(part.Ranges[0].Low)).Select(static e => e.To)));
         }
 
-        private void EmitRepeat(GrammarNode.Repeat repeat, int from, int to)
-        {
-            for (var i = 0; i < repeat.Least; i++)
-            {
-                var next = Add();
-                Emit(repeat.Part, from, next);
-                from = next;
-            }
+        protected override void AddOwn() => _edges.Add([]);
 
-            if (repeat.Most is null)
-            {
-                var loop = Add();
-                _free[from].Add(loop);
-                Emit(repeat.Part, loop, loop);
-                _free[loop].Add(to);
-                return;
-            }
-
-            for (var i = repeat.Least; i < repeat.Most; i++)
-            {
-                var next = Add();
-                _free[from].Add(to);
-                Emit(repeat.Part, from, next);
-                from = next;
-            }
-
-            _free[from].Add(to);
-        }
+        protected override void EmitOwn(GrammarNode node, int from, int to) =>
+            _edges[from].Add(node is GrammarNode.Chars chars ? (chars.Set, to) : throw new InvalidOperationException($"{node.GetType().Name} is no expression of characters."));
     }
 }

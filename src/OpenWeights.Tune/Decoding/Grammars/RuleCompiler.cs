@@ -106,42 +106,20 @@ internal sealed class RuleCompiler
         }
     }
 
-    private sealed class Nfa(RuleCompiler compiler)
+    // States with edges of bytes, and calls of rules.
+    private sealed class Nfa(RuleCompiler compiler) : GrammarNfa(4 * MostNodes, "the grammar is too large to be enforced: its repetitions multiply; smaller lengths and counts would do.")
     {
-        private readonly List<List<int>> _free = [];
-
         internal List<List<(ByteSet Set, int To)>> Edges { get; } = [];
 
         internal List<List<(GrammarRule Rule, int To)>> Calls { get; } = [];
 
-        internal int Add()
+        protected override void AddOwn()
         {
-            if (_free.Count > 4 * MostNodes)
-            {
-                throw new GrammarException("the grammar is too large to be enforced: its repetitions multiply; smaller lengths and counts would do.");
-            }
-
-            _free.Add([]);
             Edges.Add([]);
             Calls.Add([]);
-            return _free.Count - 1;
         }
 
-        internal int[] Closure(IEnumerable<int> states)
-        {
-            var (all, left) = (new SortedSet<int>(), new Stack<int>(states));
-            while (left.TryPop(out var state))
-            {
-                if (all.Add(state))
-                {
-                    _free[state].ForEach(left.Push);
-                }
-            }
-
-            return [.. all];
-        }
-
-        internal void Emit(GrammarNode node, int from, int to)
+        protected override void EmitOwn(GrammarNode node, int from, int to)
         {
             switch (node)
             {
@@ -151,32 +129,12 @@ internal sealed class RuleCompiler
                 case GrammarNode.Chars chars:
                     Emit(CharEncoding.Utf8(chars.Set), from, to);
                     break;
-                case GrammarNode.Sequence row:
-                    foreach (var part in row.Parts)
-                    {
-                        var next = Add();
-                        Emit(part, from, next);
-                        from = next;
-                    }
-
-                    _free[from].Add(to);
-                    break;
-                case GrammarNode.Choice choice:
-                    foreach (var one in choice.Choices)
-                    {
-                        Emit(one, from, to);
-                    }
-
-                    break;
                 case GrammarNode.Call call:
                     compiler.Require(call.Rule);
                     Calls[from].Add((call.Rule, to));
                     break;
-                case GrammarNode.Texts texts:
-                    EmitTexts(texts, from, to);
-                    break;
                 default:
-                    EmitRepeat((GrammarNode.Repeat)node, from, to);
+                    EmitTexts((GrammarNode.Texts)node, from, to);
                     break;
             }
         }
@@ -185,7 +143,7 @@ internal sealed class RuleCompiler
         private void EmitTexts(GrammarNode.Texts texts, int from, int to)
         {
             var states = Enumerable.Range(0, texts.Automaton.States).Select(_ => Add()).ToArray();
-            _free[from].Add(states[0]);
+            Free[from].Add(states[0]);
             for (var i = 0; i < states.Length; i++)
             {
                 foreach (var (set, next) in texts.Automaton.Edges(i))
@@ -195,38 +153,9 @@ internal sealed class RuleCompiler
 
                 if (texts.Automaton.IsEnd(i))
                 {
-                    _free[states[i]].Add(to);
+                    Free[states[i]].Add(to);
                 }
             }
-        }
-
-        private void EmitRepeat(GrammarNode.Repeat repeat, int from, int to)
-        {
-            for (var i = 0; i < repeat.Least; i++)
-            {
-                var next = Add();
-                Emit(repeat.Part, from, next);
-                from = next;
-            }
-
-            if (repeat.Most is null)
-            {
-                var loop = Add();
-                _free[from].Add(loop);
-                Emit(repeat.Part, loop, loop);
-                _free[loop].Add(to);
-                return;
-            }
-
-            for (var i = repeat.Least; i < repeat.Most; i++)
-            {
-                var next = Add();
-                _free[from].Add(to);
-                Emit(repeat.Part, from, next);
-                from = next;
-            }
-
-            _free[from].Add(to);
         }
     }
 }
