@@ -203,6 +203,34 @@ public sealed class BlockRoadTests
     }
 
     [Test]
+    public async Task Prompts_whose_beginnings_are_known_are_read_together([Values] bool half)
+    {
+        using var folder = new TemporaryFolder();
+        using var loaded = ModelLoader.Load(TinyModel.Write(folder), half ? bfloat16 : float32, CPU);
+        await using var engine = new TextEngine(loaded.Model, null, s_options with { PromptChunk = 200 });
+        var shared = EngineTest.Prompts(TinyModel.Vocabulary, 150)[0];
+        int[][] prompts = [[.. shared[..130], 5, 6], [.. shared, 7, 8, 9], [.. shared[..70], 1], EngineTest.Prompts(TinyModel.Vocabulary, 3, 4)[1], [.. shared[..140], 2, 2, 2, 2]];
+        _ = await engine.Ids(new TextRequest(shared, s_answer));
+
+        // All are there before the first begins.
+        var begun = new TaskCompletionSource();
+        var work = engine.RunAsync(() =>
+        {
+            begun.Task.Wait();
+            return true;
+        });
+        var asked = prompts.Select(p => engine.Whole(new TextRequest(p, s_answer))).ToList();
+        begun.SetResult();
+        _ = await work;
+        var found = await Task.WhenAll(asked);
+        Assert.That(found.Select(static f => f[0].CachedTokens), Is.EqualTo(new[] { 130, 150, 70, 0, 140 }));
+        for (var i = 0; i < prompts.Length; i++)
+        {
+            Assert.That(found[i].Select(static t => t.Token), Is.EqualTo(new TextGenerator(loaded.Model, s_answer).Continue([prompts[i]])[0].OutputIds), $"prompt {i}");
+        }
+    }
+
+    [Test]
     public async Task In_bfloat16_texts_are_what_the_generator_says_to_each_prompt_alone()
     {
         using var folder = new TemporaryFolder();
