@@ -87,7 +87,14 @@ public sealed class DecodeStepTests(bool wide)
         }
 
         using var mixture = FamilyCases.Make("mixtral");
-        Assert.That(DecodeStep.Of(mixture, 1), Is.Null, "a mixture of experts");
+        Assert.That(DecodeStep.Of(mixture, 1), Is.Not.Null);
+        using (var adapter = PeftAdapter.Create(mixture, new LoraConfig { Rank = 2, TargetParameters = ["mlp.experts.down_proj"] }, seed: 1))
+        {
+            Assert.That(DecodeStep.Of(mixture, 1), Is.Null, "low-rank updates of experts");
+        }
+
+        using var recurrent = FamilyCases.Make("mamba2");
+        Assert.That(DecodeStep.Of(recurrent, 1), Is.Null, "a recurrence");
     }
 
     private static PeftAdapter Adapt(CausalLanguageModel model)

@@ -21,7 +21,7 @@ internal sealed unsafe class DecodeAttention(
     private DecodeLayerPlace _place;
 
     /// <inheritdoc/>
-    public int Stages => 5;
+    public int Stages => 6;
 
     /// <inheritdoc/>
     public IReadOnlyList<nint> Widths => [_allWidth, _shape.Heads * _shape.Width];
@@ -76,8 +76,9 @@ internal sealed unsafe class DecodeAttention(
     {
         0 => heads.InnerParts(state.Threads),
         1 => heads.Parts(heads.Columns, state.Threads),
-        2 => LookingParts(state),
-        3 => output.InnerParts(state.Threads),
+        2 => state.RowParts,
+        3 => LookingParts(state),
+        4 => output.InnerParts(state.Threads),
         _ => output.Parts(output.Columns, state.Threads),
     };
 
@@ -94,9 +95,12 @@ internal sealed unsafe class DecodeAttention(
                 heads.Run(heads.Columns * part / parts, heads.Columns * (part + 1) / parts, state.Normed, Heads(state));
                 break;
             case 2:
-                Attend(state, part, parts);
+                Turn(state, part);
                 break;
             case 3:
+                Attend(state, part, parts);
+                break;
+            case 4:
                 output.RunInner(part, parts, Mixed(state));
                 break;
             default:
@@ -109,16 +113,16 @@ internal sealed unsafe class DecodeAttention(
     public bool Fetch(int stage, int thread, int threads) => stage switch
     {
         1 => heads.Fetch(0, heads.Columns, (thread, threads)),
-        4 => output.Fetch(0, output.Columns, (thread, threads)),
+        5 => output.Fetch(0, output.Columns, (thread, threads)),
         _ => false,
     };
 
     /// <inheritdoc/>
     public void Finish(int stage, DecodeState state)
     {
-        if (stage == 1)
+        if (stage == 2 && state.RowParts == 0)
         {
-            Turn(state);
+            Turn(state, 0);
         }
     }
 
@@ -135,37 +139,33 @@ internal sealed unsafe class DecodeAttention(
         return (int)(tasks % state.Threads == 0 || tasks > 4 * state.Threads ? tasks : state.RowCount * _shape.Heads);
     }
 
-    // Applies norms and rotary embedding to queries and keys, and appends keys and values to the cache.
-    private void Turn(DecodeState state)
+    // Applies norms and rotary embedding to queries and keys of a row, and appends keys and values to the cache.
+    private void Turn(DecodeState state, nint row)
     {
         var (queries, keys) = (_shape.Heads * _shape.Width, _shape.KeyValueHeads * _shape.Width);
-        var all = Heads(state);
-        for (nint row = 0; row < state.RowCount; row++)
+        var each = Heads(state)[row];
+        Normalise(each, state.Half, afterRope: false);
+        for (nint head = 0; rope is not null && head < _shape.Heads + _shape.KeyValueHeads; head++)
         {
-            var each = all[row];
-            Normalise(each, state.Half, afterRope: false);
-            for (nint head = 0; rope is not null && head < _shape.Heads + _shape.KeyValueHeads; head++)
-            {
-                rope.Turn(row, each + (head * _shape.Width), state.Half);
-            }
+            rope.Turn(row, each + (head * _shape.Width), state.Half);
+        }
 
-            Normalise(each, state.Half, afterRope: true);
-            if (settings.QueryScaling is { } scaling)
-            {
-                DecodeMath.Multiply(each, queries, DecodeMath.Round(Factor(scaling, state.Position(row)), state.Half), state.Half);
-            }
+        Normalise(each, state.Half, afterRope: true);
+        if (settings.QueryScaling is { } scaling)
+        {
+            DecodeMath.Multiply(each, queries, DecodeMath.Round(Factor(scaling, state.Position(row)), state.Half), state.Half);
+        }
 
-            if (settings.ValueMultiplier != 1)
-            {
-                DecodeMath.Multiply(each + queries + keys, keys, (float)settings.ValueMultiplier, state.Half);
-            }
+        if (settings.ValueMultiplier != 1)
+        {
+            DecodeMath.Multiply(each + queries + keys, keys, (float)settings.ValueMultiplier, state.Half);
+        }
 
-            for (nint head = 0; head < _shape.KeyValueHeads; head++)
-            {
-                var (key, value, _) = Places(state, row, head, Seen(state, row));
-                DecodeMath.Write(each + queries + (head * _shape.Width), _shape.Width, (void*)key.Start, state.Half);
-                DecodeMath.Write(each + queries + keys + (head * _shape.Width), _shape.Width, (void*)value.Start, state.Half);
-            }
+        for (nint head = 0; head < _shape.KeyValueHeads; head++)
+        {
+            var (key, value, _) = Places(state, row, head, Seen(state, row));
+            DecodeMath.Write(each + queries + (head * _shape.Width), _shape.Width, (void*)key.Start, state.Half);
+            DecodeMath.Write(each + queries + keys + (head * _shape.Width), _shape.Width, (void*)value.Start, state.Half);
         }
     }
 

@@ -59,53 +59,38 @@ internal sealed unsafe class DecodeBlock(int layer, DecodeNorm? before, IDecodeP
     /// <param name="state">Buffers of the step.</param>
     internal void Begin(DecodeState state) => part.Begin(state, layer);
 
-    /// <summary>Work of a single thread after a stage.</summary>
-    internal void Finish(int stage, DecodeState state)
-    {
-        part.Finish(stage, state);
-        if (stage == part.Stages - 1)
-        {
-            Add(state);
-        }
-    }
-
-    /// <summary>Computes the input of a part from the residual stream.</summary>
-    internal static void Normalise(DecodeNorm? norm, DecodeState state)
+    /// <summary>Computes the input of a part from the residual stream of a row.</summary>
+    internal static void Normalise(DecodeNorm? norm, DecodeState state, nint row)
     {
         var (states, normed) = (state.States, state.Normed);
-        for (nint row = 0; row < states.Count; row++)
+        if (norm is null)
         {
-            if (norm is null)
-            {
-                new Span<float>(states[row], (int)states.Stride).CopyTo(new Span<float>(normed[row], (int)states.Stride));
-            }
-            else
-            {
-                norm.Apply(states[row], normed[row], state.Half);
-            }
+            new Span<float>(states[row], (int)states.Stride).CopyTo(new Span<float>(normed[row], (int)states.Stride));
+        }
+        else
+        {
+            norm.Apply(states[row], normed[row], state.Half);
         }
     }
 
-    private void Add(DecodeState state)
+    /// <summary>Adds the part's output to the residual stream of a row.</summary>
+    internal void Add(DecodeState state, nint row)
     {
         var (states, given) = (state.States, state.Given);
-        for (nint row = 0; row < states.Count; row++)
+        after?.Apply(given[row], given[row], state.Half);
+        if (parallel == DecodeParallel.First)
         {
-            after?.Apply(given[row], given[row], state.Half);
-            if (parallel == DecodeParallel.First)
-            {
-                // The second part still reads the residual stream without it.
-                new Span<float>(given[row], (int)states.Stride).CopyTo(new Span<float>(state.Aside[row], (int)states.Stride));
-                continue;
-            }
-
-            if (parallel == DecodeParallel.Second)
-            {
-                DecodeMath.Add(states[row], state.Aside[row], residual, states.Stride, state.Half);
-            }
-
-            DecodeMath.Add(states[row], given[row], residual, states.Stride, state.Half);
+            // The second part still reads the residual stream without it.
+            new Span<float>(given[row], (int)states.Stride).CopyTo(new Span<float>(state.Aside[row], (int)states.Stride));
+            return;
         }
+
+        if (parallel == DecodeParallel.Second)
+        {
+            DecodeMath.Add(states[row], state.Aside[row], residual, states.Stride, state.Half);
+        }
+
+        DecodeMath.Add(states[row], given[row], residual, states.Stride, state.Half);
     }
 }
 

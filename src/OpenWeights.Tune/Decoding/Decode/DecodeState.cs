@@ -23,6 +23,9 @@ internal sealed unsafe class DecodeState(nint rows, bool half, nint hiddenSize, 
     /// <summary>Number of rows of this step.</summary>
     internal nint RowCount { get; private set; }
 
+    /// <summary>Number of parts of what is computed row by row between two products: 0 for a single row, which one thread computes without a stage for it.</summary>
+    internal int RowParts => RowCount > 1 ? (int)RowCount : 0;
+
     /// <summary>Whether the model is in bfloat16.</summary>
     internal bool Half => half;
 

@@ -31,7 +31,9 @@ internal sealed unsafe class DecodeStep : IStagedWork
     private DecodeStep(CausalLanguageModel model, nint rows, IReadOnlyList<DecodeBlock> blocks, DecodePlan plan, DecodeNorm norm, DecodeProducts head)
     {
         (_model, _blocks, _ropes, _products, _norm, _head) = (model, blocks, [.. plan.Ropes], plan.AllProducts, norm, head);
-        _stages = [.. blocks.SelectMany(static (block, i) => Enumerable.Range(0, block.Part.Stages).Select(stage => (i, stage)))];
+
+        // After those of its part a block has one in which the outputs are added to the residual stream.
+        _stages = [.. blocks.SelectMany(static (block, i) => Enumerable.Range(0, block.Part.Stages + 1).Select(stage => (i, stage)))];
         var embedding = model.Stack.Embedding;
         (_embeddings, _embedding) = ((object?)embedding.Slots[0].Current ?? embedding.Quantized!, embedding.InMemory!);
         var works = blocks.Select(static b => b.Part.Widths).ToList();
@@ -42,7 +44,7 @@ internal sealed unsafe class DecodeStep : IStagedWork
 
     /// <summary>
     /// Builds the decode step for a few texts, valid as long as neither weights nor adapters change. Null if it is not supported: for too
-    /// many texts, on another device than the CPU, and for mixture-of-experts models, quantized weights, and adapters other than LoRA.
+    /// many texts, on another device than the CPU, for other mixers than plain attention, and for adapters other than LoRA on linear layers.
     /// </summary>
     /// <param name="model">The model.</param>
     /// <param name="rows">Number of texts.</param>
@@ -140,7 +142,11 @@ internal sealed unsafe class DecodeStep : IStagedWork
         }
 
         Embed(tokens);
-        DecodeBlock.Normalise(BeforeBlock(0), _state);
+        for (nint row = 0; row < _state.RowCount; row++)
+        {
+            DecodeBlock.Normalise(BeforeBlock(0), _state, row);
+        }
+
         ThreadTeam.Shared.Run(this, _state.Threads);
         GC.KeepAlive(_embeddings);
         return _logits.Span[..(int)(tokens.Length * _head.Columns)];
@@ -152,7 +158,7 @@ internal sealed unsafe class DecodeStep : IStagedWork
         if (stage < _stages.Length)
         {
             var (block, ofBlock) = _stages[stage];
-            return _blocks[block].Part.Parts(ofBlock, _state);
+            return IsLast(stage) ? _state.RowParts : _blocks[block].Part.Parts(ofBlock, _state);
         }
 
         return stage == _stages.Length ? _head.InnerParts(_state.Threads) : _head.Parts(_head.Columns, _state.Threads);
@@ -164,7 +170,14 @@ internal sealed unsafe class DecodeStep : IStagedWork
         if (stage < _stages.Length)
         {
             var (block, ofBlock) = _stages[stage];
-            _blocks[block].Part.Run(ofBlock, part, _state);
+            if (IsLast(stage))
+            {
+                Add(block, part);
+            }
+            else
+            {
+                _blocks[block].Part.Run(ofBlock, part, _state);
+            }
         }
         else if (stage == _stages.Length)
         {
@@ -182,7 +195,7 @@ internal sealed unsafe class DecodeStep : IStagedWork
         for (; stage < _stages.Length; stage++)
         {
             var (block, ofBlock) = _stages[stage];
-            if (_blocks[block].Part.Fetch(ofBlock, thread, threads))
+            if (!IsLast(stage) && _blocks[block].Part.Fetch(ofBlock, thread, threads))
             {
                 return;
             }
@@ -200,11 +213,24 @@ internal sealed unsafe class DecodeStep : IStagedWork
         }
 
         var (block, ofBlock) = _stages[stage];
-        _blocks[block].Finish(ofBlock, _state);
-        if (ofBlock == _blocks[block].Part.Stages - 1)
+        if (!IsLast(stage))
         {
-            DecodeBlock.Normalise(BeforeBlock(block + 1), _state);
+            _blocks[block].Part.Finish(ofBlock, _state);
         }
+        else if (_state.RowParts == 0)
+        {
+            Add(block, 0);
+        }
+    }
+
+    // Whether a stage of a block is the one after those of its part.
+    private bool IsLast(int stage) => _stages[stage].Stage == _blocks[_stages[stage].Block].Part.Stages;
+
+    // Adds the output of a block to the residual stream of a row, and computes the input of the next one.
+    private void Add(int block, nint row)
+    {
+        _blocks[block].Add(_state, row);
+        DecodeBlock.Normalise(BeforeBlock(block + 1), _state, row);
     }
 
     // Norm of a block's input, or of the head's after the last block.

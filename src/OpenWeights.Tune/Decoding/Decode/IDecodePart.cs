@@ -1,5 +1,6 @@
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Attention;
+using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Layers.FeedForward;
 using OpenWeights.Tune.Layers.Rope;
 using static TorchSharp.torch;
@@ -44,6 +45,12 @@ internal sealed class DecodePlan(nint rows, ScalarType dtype)
     private readonly List<(RopeConfig Rope, int Width, DecodeRope Made)> _ropes = [];
     private readonly List<DecodeProducts> _products = [];
 
+    /// <summary>Number of rows.</summary>
+    internal nint Rows => rows;
+
+    /// <summary>The model's dtype.</summary>
+    internal ScalarType DType => dtype;
+
     /// <summary>The products of all layers.</summary>
     internal IReadOnlyList<DecodeProducts> AllProducts => _products;
 
@@ -56,6 +63,7 @@ internal sealed class DecodePlan(nint rows, ScalarType dtype)
         SelfAttention attention => DecodeAttention.Of(attention, this),
         GatedFeedForward feedForward => DecodeFeedForward.Of(feedForward, this),
         PlainFeedForward feedForward => DecodeFeedForward.Of(feedForward, this),
+        MixtureOfExperts mixture => DecodeMixture.Of(mixture, this),
         _ => null,
     };
 

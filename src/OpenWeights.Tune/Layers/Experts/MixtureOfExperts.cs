@@ -41,6 +41,18 @@ internal sealed class MixtureOfExperts : LayerPart
     /// <summary>The experts.</summary>
     internal StackedExperts Experts => _parts.Experts;
 
+    /// <summary>Settings of the mixture.</summary>
+    internal MixtureSettings Settings => _settings;
+
+    /// <summary>The router.</summary>
+    internal Router Router => _parts.Router;
+
+    /// <summary>The block that processes every token; null for none.</summary>
+    internal LayerPart? Shared => _parts.Shared;
+
+    /// <summary>The layer whose sigmoid multiplies its output; null for none.</summary>
+    internal LinearLayer? SharedGate => _parts.SharedGate;
+
     // The first product of each expert that processes a token, and the states, which router, experts and shared block read; a gated shared
     // block's output.
     internal override KeptElements Kept

@@ -52,6 +52,15 @@ internal sealed class Router
     /// <summary>The layer that computes the logits.</summary>
     internal LinearLayer Layer { get; }
 
+    /// <summary>Its settings.</summary>
+    internal RouterSettings Settings => _settings;
+
+    /// <summary>What is added to the scores for the choice alone; null for nothing.</summary>
+    internal Tensor? Correction => _correction;
+
+    /// <summary>A factor of each expert's weight; null for none.</summary>
+    internal Tensor? ExpertScale => _expertScale;
+
     /// <summary>Chooses experts, in the current dispose scope.</summary>
     /// <param name="rows">Input of the experts, [tokens, hidden].</param>
     /// <param name="states">The same before its norm.</param>
