@@ -8,12 +8,24 @@ namespace OpenWeights.Tune.Kernels;
 /// </summary>
 internal static class FewRowsProduct
 {
-    /// <summary>From this number of rows BLAS is faster despite packing.</summary>
-    internal const long MaxRows = 16;
+    /// <summary>Up to so many rows products can be computed so for the sake of their sums (<see cref="SameSums"/>).</summary>
+    internal const int MaxRows = 16;
+
+    // From this number of rows BLAS is faster despite packing.
+    private const long UsualRows = 4;
+
+    [ThreadStatic]
+    private static bool s_wantsSameSums;
+
+    /// <summary>
+    /// Until the result is disposed, products of up to <see cref="MaxRows"/> rows on this thread are computed so: a row's sums are then the same however many
+    /// rows there are.
+    /// </summary>
+    internal static IDisposable SameSums() => new Wanted();
 
     /// <summary>Whether a product is supported: few rows on the CPU, in the weight's dtype.</summary>
     internal static bool Serves(Tensor input, Tensor weight) =>
-        input.numel() > 0 && input.numel() <= MaxRows * input.size(-1) && CpuKernel.Serves(input, weight) && BitConverter.IsLittleEndian;
+        input.numel() > 0 && input.numel() <= (s_wantsSameSums ? MaxRows : UsualRows) * input.size(-1) && CpuKernel.Serves(input, weight) && BitConverter.IsLittleEndian;
 
     /// <summary>x Wᵀ + b without autograd, [..., out], in the input's dtype.</summary>
     /// <param name="input">The input, [..., in].</param>
@@ -34,5 +46,14 @@ internal static class FewRowsProduct
         GC.KeepAlive((states, weight));
         var output = sums.to(weight.dtype);
         return (bias is null ? output : output.PlusInPlace(bias.detach())).MoveToOuterDisposeScope();
+    }
+
+    private sealed class Wanted : IDisposable
+    {
+        private readonly bool _before = s_wantsSameSums;
+
+        internal Wanted() => s_wantsSameSums = true;
+
+        public void Dispose() => s_wantsSameSums = _before;
     }
 }

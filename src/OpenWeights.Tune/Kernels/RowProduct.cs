@@ -13,7 +13,7 @@ internal static unsafe class RowProduct
 {
     // Bytes.
     private const nint CacheLine = 64;
-    private const nint LookAhead = 4096;
+    private const nint LookAhead = 12 << 10;
 
     /// <summary>output[i, row] = states[i] · matrix[row], for all i and a range of rows.</summary>
     /// <param name="matrix">The matrix.</param>
@@ -33,20 +33,21 @@ internal static unsafe class RowProduct
         }
     }
 
-    /// <summary>output = sum over rows of weights[row] · matrix[row].</summary>
+    /// <summary>output[i] = sum over rows of weights[i][row] · matrix[row], for all i and a range of columns. Each is summed in the order of the rows.</summary>
     /// <param name="matrix">The matrix.</param>
     /// <param name="count">Number of rows.</param>
-    /// <param name="weights">A weight per row.</param>
-    /// <param name="output">The sum.</param>
-    internal static void WeightedSum(RowMatrix matrix, nint count, float* weights, float* output)
+    /// <param name="weights">Weights of the rows.</param>
+    /// <param name="columns">The first column, and the end, exclusive.</param>
+    /// <param name="output">The sums, of all columns.</param>
+    internal static void WeightedSums(RowMatrix matrix, nint count, in FloatRows weights, (nint First, nint Last) columns, in FloatRows output)
     {
         if (CpuKernel.IsWide)
         {
-            WeightedSum<Vectors512, Vector512<float>>(matrix, count, weights, output);
+            WeightedSums<Vectors512, Vector512<float>>(matrix, count, weights, columns, output);
         }
         else
         {
-            WeightedSum<Vectors256, Vector256<float>>(matrix, count, weights, output);
+            WeightedSums<Vectors256, Vector256<float>>(matrix, count, weights, columns, output);
         }
     }
 
@@ -64,62 +65,144 @@ internal static unsafe class RowProduct
         }
     }
 
-    private static void WeightedSum<TVectors, TVector>(RowMatrix matrix, nint count, float* weights, float* output)
+    private static void WeightedSums<TVectors, TVector>(RowMatrix matrix, nint count, in FloatRows weights, (nint First, nint Last) columns, in FloatRows output)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
     {
         if (matrix.IsHalf)
         {
-            WeightedSum<TVectors, TVector, BFloat16Elements>((void*)matrix.Start, matrix.Depth, count, weights, output);
+            WeightedSums<TVectors, TVector, BFloat16Elements>(matrix, count, weights, columns, output);
         }
         else
         {
-            WeightedSum<TVectors, TVector, Float32Elements>((void*)matrix.Start, matrix.Depth, count, weights, output);
+            WeightedSums<TVectors, TVector, Float32Elements>(matrix, count, weights, columns, output);
         }
     }
 
-    private static void WeightedSum<TVectors, TVector, TElements>(void* rows, nint depth, nint count, float* weights, float* output)
+    // Up to four sums at once, so that a row is loaded once for them; for fewer some are computed twice.
+    private static void WeightedSums<TVectors, TVector, TElements>(RowMatrix matrix, nint count, in FloatRows weights, (nint First, nint Last) columns, in FloatRows output)
         where TVectors : struct, IVectors<TVector>
         where TVector : struct
         where TElements : struct, IElements
     {
-        nint column = 0;
-        for (; column <= depth - (4 * TVectors.Width); column += 4 * TVectors.Width)
+        for (nint i = 0; i < weights.Count; i += 4)
         {
-            var (s0, s1, s2, s3) = (TVectors.Zero, TVectors.Zero, TVectors.Zero, TVectors.Zero);
-            for (nint row = 0; row < count; row++)
+            var (some, sums, last) = (weights.Down(i), output.Down(i), weights.Count - i - 1);
+            var column = columns.First;
+            if (last == 0)
             {
-                var (weight, place) = (TVectors.Create(weights[row]), (row * depth) + column);
-                Fetch<TElements>(rows, place, 4 * TVectors.Width);
-                s0 = TVectors.MultiplyAdd(weight, Load<TVectors, TVector, TElements>(rows, place), s0);
-                s1 = TVectors.MultiplyAdd(weight, Load<TVectors, TVector, TElements>(rows, place + TVectors.Width), s1);
-                s2 = TVectors.MultiplyAdd(weight, Load<TVectors, TVector, TElements>(rows, place + (2 * TVectors.Width)), s2);
-                s3 = TVectors.MultiplyAdd(weight, Load<TVectors, TVector, TElements>(rows, place + (3 * TVectors.Width)), s3);
+                for (; column <= columns.Last - (4 * TVectors.Width); column += 4 * TVectors.Width)
+                {
+                    OneByFour<TVectors, TVector, TElements>(matrix, count, some[0], column, sums[0]);
+                }
             }
 
-            TVectors.Store(output + column, s0);
-            TVectors.Store(output + column + TVectors.Width, s1);
-            TVectors.Store(output + column + (2 * TVectors.Width), s2);
-            TVectors.Store(output + column + (3 * TVectors.Width), s3);
+            for (; column <= columns.Last - (2 * TVectors.Width); column += 2 * TVectors.Width)
+            {
+                FourByTwo<TVectors, TVector, TElements>(matrix, count, new FourWeights(some), column, sums);
+            }
+
+            for (nint j = 0; j <= Math.Min(3, last); j++)
+            {
+                Rest<TVectors, TVector, TElements>(matrix, count, some[j], (column, columns.Last), sums[j]);
+            }
+        }
+    }
+
+    private static void OneByFour<TVectors, TVector, TElements>(RowMatrix matrix, nint count, float* weights, nint column, float* output)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
+        where TElements : struct, IElements
+    {
+        void* rows = (void*)matrix.Start;
+        var depth = matrix.Depth;
+        var (s0, s1, s2, s3) = (TVectors.Zero, TVectors.Zero, TVectors.Zero, TVectors.Zero);
+        for (nint row = 0; row < count; row++)
+        {
+            var (weight, place) = (TVectors.Create(weights[row]), (row * depth) + column);
+            Fetch<TElements>(rows, place, 4 * TVectors.Width);
+            s0 = TVectors.MultiplyAdd(weight, Load<TVectors, TVector, TElements>(rows, place), s0);
+            s1 = TVectors.MultiplyAdd(weight, Load<TVectors, TVector, TElements>(rows, place + TVectors.Width), s1);
+            s2 = TVectors.MultiplyAdd(weight, Load<TVectors, TVector, TElements>(rows, place + (2 * TVectors.Width)), s2);
+            s3 = TVectors.MultiplyAdd(weight, Load<TVectors, TVector, TElements>(rows, place + (3 * TVectors.Width)), s3);
         }
 
-        for (; column <= depth - TVectors.Width; column += TVectors.Width)
+        TVectors.Store(output + column, s0);
+        TVectors.Store(output + column + TVectors.Width, s1);
+        TVectors.Store(output + column + (2 * TVectors.Width), s2);
+        TVectors.Store(output + column + (3 * TVectors.Width), s3);
+    }
+
+    private static void FourByTwo<TVectors, TVector, TElements>(RowMatrix matrix, nint count, in FourWeights weights, nint column, in FloatRows output)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
+        where TElements : struct, IElements
+    {
+        void* rows = (void*)matrix.Start;
+        var depth = matrix.Depth;
+        float* a = weights.First, b = weights.Second, c = weights.Third, d = weights.Fourth;
+        TVector a0 = TVectors.Zero, a1 = TVectors.Zero, b0 = TVectors.Zero, b1 = TVectors.Zero;
+        TVector c0 = TVectors.Zero, c1 = TVectors.Zero, d0 = TVectors.Zero, d1 = TVectors.Zero;
+        for (nint row = 0; row < count; row++)
+        {
+            var place = (row * depth) + column;
+            Fetch<TElements>(rows, place, 2 * TVectors.Width);
+            var (x0, x1) = (Load<TVectors, TVector, TElements>(rows, place), Load<TVectors, TVector, TElements>(rows, place + TVectors.Width));
+            var weight = TVectors.Create(a[row]);
+            a0 = TVectors.MultiplyAdd(weight, x0, a0);
+            a1 = TVectors.MultiplyAdd(weight, x1, a1);
+            weight = TVectors.Create(b[row]);
+            b0 = TVectors.MultiplyAdd(weight, x0, b0);
+            b1 = TVectors.MultiplyAdd(weight, x1, b1);
+            weight = TVectors.Create(c[row]);
+            c0 = TVectors.MultiplyAdd(weight, x0, c0);
+            c1 = TVectors.MultiplyAdd(weight, x1, c1);
+            weight = TVectors.Create(d[row]);
+            d0 = TVectors.MultiplyAdd(weight, x0, d0);
+            d1 = TVectors.MultiplyAdd(weight, x1, d1);
+        }
+
+        // The last of fewer sums is stored again.
+        var last = output.Count - 1;
+        Put<TVectors, TVector>(output[Math.Min(3, last)] + column, d0, d1);
+        Put<TVectors, TVector>(output[Math.Min(2, last)] + column, c0, c1);
+        Put<TVectors, TVector>(output[Math.Min(1, last)] + column, b0, b1);
+        Put<TVectors, TVector>(output[0] + column, a0, a1);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Put<TVectors, TVector>(float* output, TVector first, TVector second)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
+    {
+        TVectors.Store(output, first);
+        TVectors.Store(output + TVectors.Width, second);
+    }
+
+    // The columns that are left: a vector at a time, and then one by one.
+    private static void Rest<TVectors, TVector, TElements>(RowMatrix matrix, nint count, float* weights, (nint First, nint Last) columns, float* output)
+        where TVectors : struct, IVectors<TVector>
+        where TVector : struct
+        where TElements : struct, IElements
+    {
+        var (rows, depth, column) = ((nint)matrix.Start, matrix.Depth, columns.First);
+        for (; column <= columns.Last - TVectors.Width; column += TVectors.Width)
         {
             var sum = TVectors.Zero;
             for (nint row = 0; row < count; row++)
             {
-                sum = TVectors.MultiplyAdd(TVectors.Create(weights[row]), Load<TVectors, TVector, TElements>(rows, (row * depth) + column), sum);
+                sum = TVectors.MultiplyAdd(TVectors.Create(weights[row]), Load<TVectors, TVector, TElements>((void*)rows, (row * depth) + column), sum);
             }
 
             TVectors.Store(output + column, sum);
         }
 
-        for (; column < depth; column++)
+        for (; column < columns.Last; column++)
         {
             var sum = 0f;
             for (nint row = 0; row < count; row++)
             {
-                sum += weights[row] * Number<TElements>(rows, (row * depth) + column);
+                sum = MathF.FusedMultiplyAdd(weights[row], Number<TElements>((void*)rows, (row * depth) + column), sum);
             }
 
             output[column] = sum;
@@ -149,6 +232,15 @@ internal static unsafe class RowProduct
     private static float Number<TElements>(void* rows, nint index)
         where TElements : struct, IElements =>
         TElements.Size == sizeof(ushort) ? BitConverter.UInt32BitsToSingle((uint)((ushort*)rows)[index] << 16) : ((float*)rows)[index];
+
+    // Weights of four sums; where there are fewer, the last ones are the same.
+    private readonly struct FourWeights(in FloatRows weights)
+    {
+        internal readonly float* First = weights[0];
+        internal readonly float* Second = weights[Math.Min(1, weights.Count - 1)];
+        internal readonly float* Third = weights[Math.Min(2, weights.Count - 1)];
+        internal readonly float* Fourth = weights[Math.Min(3, weights.Count - 1)];
+    }
 }
 
 /// <summary>Memory layout of a matrix with contiguous rows.</summary>

@@ -32,6 +32,8 @@ public sealed class RowProductTests(bool wide)
         Assert.That(output.narrow(1, 0, 2).abs().sum().ToDouble() + output.narrow(1, 35, 5).abs().sum().ToDouble(), Is.Zero, "what lies beside it is left alone");
     }
 
+    private const float Nothing = -7;
+
     [Test]
     public void A_result_does_not_depend_on_what_is_computed_beside_it([Values(ScalarType.Float32, ScalarType.BFloat16)] ScalarType dtype, [Values(5, 64, 131)] int depth)
     {
@@ -49,13 +51,21 @@ public sealed class RowProductTests(bool wide)
     }
 
     [Test]
-    public unsafe void Weighted_sums_are_those_of_float64(
+    public void Weighted_sums_are_those_of_float64_however_many_are_computed_together(
         [Values(ScalarType.Float32, ScalarType.BFloat16)] ScalarType dtype, [Values(1, 33)] int rows, [Values(1, 8, 24, 64, 135)] int depth)
     {
         using var scope = NewDisposeScope();
         _ = manual_seed(rows + depth);
-        var (matrix, weights, output) = (randn([rows, depth]).to(dtype), rand([1, rows]), zeros([1, depth]));
-        RowProduct.WeightedSum(RowMatrix.Of(matrix), rows, FloatRows.Of(weights)[0], FloatRows.Of(output)[0]);
-        Assert.That(Golden.LargestDifference(output, weights.to(float64).mm(matrix.to(float64))), Is.LessThan(1e-5));
+        var (matrix, weights, all) = (randn([rows, depth]).to(dtype), rand([9, rows]), zeros([9, depth]));
+        RowProduct.WeightedSums(RowMatrix.Of(matrix), rows, FloatRows.Of(weights), (0, depth), FloatRows.Of(all));
+        Assert.That(Golden.LargestDifference(all, weights.to(float64).mm(matrix.to(float64))), Is.LessThan(1e-5));
+        for (var count = 1; count < 9; count++)
+        {
+            var (some, output) = (weights.narrow(0, 1, count).contiguous(), full([count, depth], Nothing));
+            var (first, last) = (depth / 3, depth - (depth / 5));
+            RowProduct.WeightedSums(RowMatrix.Of(matrix), rows, FloatRows.Of(some), (first, last), FloatRows.Of(output));
+            Assert.That(output.narrow(1, first, last - first).eq(all.narrow(0, 1, count).narrow(1, first, last - first)).all().item<bool>(), $"{count} sums");
+            Assert.That(output.narrow(1, 0, first).eq(Nothing).all().item<bool>() && output.narrow(1, last, depth - last).eq(Nothing).all().item<bool>(), "other columns are left alone");
+        }
     }
 }

@@ -13,15 +13,19 @@ namespace OpenWeights.Tune.Decoding.Decode;
 internal sealed unsafe class DecodeAttention(
     AttentionSettings settings, DecodeProducts heads, DecodeProducts output, (DecodeNorm Query, DecodeNorm Key, bool AllHeads)? norms, DecodeRope? rope, DecodeBuffer? sinks) : IDecodePart
 {
+    // Elements of values: a cache line in bfloat16.
+    private const nint ColumnsOfPiece = 32;
+
     private readonly DecodeHeads _shape = new(settings.HeadCount, settings.KeyValueHeadCount, settings.HeadDimension);
     private readonly float _scale = (float)settings.Scale;
     private readonly float? _cap = (float?)settings.ScoreSoftCap;
     private readonly nint _allWidth = (settings.HeadCount + (2 * settings.KeyValueHeadCount)) * settings.HeadDimension;
     private CacheSlot _slot;
     private DecodeLayerPlace _place;
+    private DecodeBuffer _factors = new(0);
 
     /// <inheritdoc/>
-    public int Stages => 6;
+    public int Stages => 8;
 
     /// <inheritdoc/>
     public IReadOnlyList<nint> Widths => [_allWidth, _shape.Heads * _shape.Width];
@@ -60,6 +64,7 @@ internal sealed unsafe class DecodeAttention(
     /// <inheritdoc/>
     public void Begin(DecodeState state, int layer)
     {
+        _factors = _factors.Count < state.RowCount * _shape.Heads ? new DecodeBuffer(state.RowCount * _shape.Heads) : _factors;
         if (state.Tables is { } tables)
         {
             _place = tables.Layer(layer);
@@ -77,8 +82,10 @@ internal sealed unsafe class DecodeAttention(
         0 => heads.InnerParts(state.Threads),
         1 => heads.Parts(heads.Columns, state.Threads),
         2 => state.RowParts,
-        3 => LookingParts(state),
-        4 => output.InnerParts(state.Threads),
+        3 => Tasks(state) * Pieces(state),
+        4 => (int)(state.RowCount * _shape.Heads),
+        5 => Tasks(state) * ColumnPieces(state),
+        6 => output.InnerParts(state.Threads),
         _ => output.Parts(output.Columns, state.Threads),
     };
 
@@ -98,9 +105,15 @@ internal sealed unsafe class DecodeAttention(
                 Turn(state, part);
                 break;
             case 3:
-                Attend(state, part, parts);
+                Score(state, part);
                 break;
             case 4:
+                Weigh(state, part);
+                break;
+            case 5:
+                Mix(state, part);
+                break;
+            case 6:
                 output.RunInner(part, parts, Mixed(state));
                 break;
             default:
@@ -113,7 +126,7 @@ internal sealed unsafe class DecodeAttention(
     public bool Fetch(int stage, int thread, int threads) => stage switch
     {
         1 => heads.Fetch(0, heads.Columns, (thread, threads)),
-        5 => output.Fetch(0, output.Columns, (thread, threads)),
+        7 => output.Fetch(0, output.Columns, (thread, threads)),
         _ => false,
     };
 
@@ -132,12 +145,14 @@ internal sealed unsafe class DecodeAttention(
     // Outputs of the query heads.
     private FloatRows Mixed(DecodeState state) => state.Work(1, _shape.Heads * _shape.Width);
 
-    // One part per key/value head with its query heads or, if that leaves threads idle, one part per query head.
-    private int LookingParts(DecodeState state)
-    {
-        var tasks = state.RowCount * _shape.KeyValueHeads;
-        return (int)(tasks % state.Threads == 0 || tasks > 4 * state.Threads ? tasks : state.RowCount * _shape.Heads);
-    }
+    // A key/value head of a row with its query heads.
+    private int Tasks(DecodeState state) => (int)(state.RowCount * _shape.KeyValueHeads);
+
+    // Number of parts that the keys of a head are split into, where threads would be idle otherwise.
+    private int Pieces(DecodeState state) => Tasks(state) % state.Threads == 0 || Tasks(state) > 4 * state.Threads ? 1 : state.Threads;
+
+    // The same of the columns of the values: whole cache lines.
+    private int ColumnPieces(DecodeState state) => (int)Math.Clamp(_shape.Width / ColumnsOfPiece, 1, Pieces(state));
 
     // Applies norms and rotary embedding to queries and keys of a row, and appends keys and values to the cache.
     private void Turn(DecodeState state, nint row)
@@ -169,55 +184,79 @@ internal sealed unsafe class DecodeAttention(
         }
     }
 
-    // Attention of a part's query heads: softmax(q Kᵀ) V.
-    private void Attend(DecodeState state, int part, int parts)
+    // Products of queries with some of the keys, q Kᵀ.
+    private void Score(DecodeState state, int part)
     {
-        var count = state.RowCount * _shape.Heads / parts;
-        var (row, head) = ((nint)part * count / _shape.Heads, (nint)part * count % _shape.Heads);
-        var (first, end) = (FirstKey(state, row), Seen(state, row) + 1);
-        var keys = end - first;
-        var queries = new FloatRows((nint)(Heads(state)[row] + (head * _shape.Width)), _shape.Width, count);
-        var scores = state.Scores(row, head, (_shape.Heads, count, keys));
-        for (nint token = first, tokens; token < end; token += tokens)
+        var (pieces, task) = (Pieces(state), part / Pieces(state));
+        var (row, group) = (task / _shape.KeyValueHeads, task % _shape.KeyValueHeads);
+        var (first, keys) = Keys(state, row);
+        var (token, end) = (first + (keys * (part % pieces) / pieces), first + (keys * ((part % pieces) + 1) / pieces));
+        var queries = new FloatRows((nint)(Heads(state)[row] + (group * Group * _shape.Width)), _shape.Width, Group);
+        var scores = state.Scores(row, group * Group, (_shape.Heads, Group, keys));
+        for (nint tokens; token < end; token += tokens)
         {
-            (var matrix, _, tokens) = Places(state, row, head / Group, token);
+            (var matrix, _, tokens) = Places(state, row, group, token);
             tokens = Math.Min(tokens, end - token);
             RowProduct.Run(matrix, 0, tokens, queries, scores.From(token - first));
         }
+    }
 
-        var factors = stackalloc float[(int)count];
-        for (nint i = 0; i < count; i++)
+    // Exponentials of a head's scores, and the factor that makes their sum 1.
+    private void Weigh(DecodeState state, int part)
+    {
+        var (row, head) = (part / _shape.Heads, part % _shape.Heads);
+        var keys = Keys(state, row).Count;
+        var scores = state.Scores(row, head / Group * Group, (_shape.Heads, Group, keys));
+        _factors.Start[part] = (float)(1 / Exponentials(scores[head % Group], keys, head));
+    }
+
+    // Weighted sums of some columns of the values.
+    private void Mix(DecodeState state, int part)
+    {
+        var (pieces, task) = (ColumnPieces(state), part / ColumnPieces(state));
+        var (row, group, units) = (task / _shape.KeyValueHeads, task % _shape.KeyValueHeads, _shape.Width / ColumnsOfPiece);
+        (nint First, nint Last) columns = pieces == 1 ? (0, _shape.Width) : (units * (part % pieces) / pieces * ColumnsOfPiece, part % pieces == pieces - 1 ? _shape.Width : units * ((part % pieces) + 1) / pieces * ColumnsOfPiece);
+        var (first, keys) = Keys(state, row);
+        var scores = state.Scores(row, group * Group, (_shape.Heads, Group, keys));
+        var mixed = new FloatRows((nint)(Mixed(state)[row] + (group * Group * _shape.Width)), _shape.Width, Group);
+        for (nint token = first, tokens; token < first + keys; token += tokens)
         {
-            factors[i] = (float)(1 / Exponentials(scores[i], keys, head + i));
+            (_, var matrix, tokens) = Places(state, row, group, token);
+            tokens = Math.Min(tokens, first + keys - token);
+            Add(matrix, tokens, scores.From(token - first), columns, mixed, isFirst: token == first);
         }
 
-        var mixed = new FloatRows((nint)(Mixed(state)[row] + (head * _shape.Width)), _shape.Width, count);
-        for (nint token = first, tokens; token < end; token += tokens)
+        for (nint i = 0; i < Group; i++)
         {
-            (_, var matrix, tokens) = Places(state, row, head / Group, token);
-            tokens = Math.Min(tokens, end - token);
-            Add(matrix, tokens, scores.From(token - first), mixed, isFirst: token == first);
-        }
-
-        for (nint i = 0; i < count; i++)
-        {
-            RowSoftmax.Scale(mixed[i], _shape.Width, factors[i]);
-            DecodeMath.Round(mixed[i], _shape.Width, state.Half);
+            var sums = mixed[i] + columns.First;
+            RowSoftmax.Scale(sums, columns.Last - columns.First, _factors.Start[(row * _shape.Heads) + (group * Group) + i]);
+            DecodeMath.Round(sums, columns.Last - columns.First, state.Half);
         }
     }
 
     // Adds the weighted sums of some values to those of earlier ones.
-    private void Add(RowMatrix values, nint tokens, in FloatRows weights, in FloatRows sums, bool isFirst)
+    private void Add(RowMatrix values, nint tokens, in FloatRows weights, (nint First, nint Last) columns, in FloatRows sums, bool isFirst)
     {
-        var part = stackalloc float[isFirst ? 0 : (int)_shape.Width];
+        if (isFirst)
+        {
+            RowProduct.WeightedSums(values, tokens, weights, columns, sums);
+            return;
+        }
+
+        var numbers = stackalloc float[(int)(sums.Count * _shape.Width)];
+        var part = new FloatRows((nint)numbers, _shape.Width, sums.Count);
+        RowProduct.WeightedSums(values, tokens, weights, columns, part);
         for (nint i = 0; i < sums.Count; i++)
         {
-            RowProduct.WeightedSum(values, tokens, weights[i], isFirst ? sums[i] : part);
-            if (!isFirst)
-            {
-                DecodeMath.Add(sums[i], part, 1, _shape.Width, half: false);
-            }
+            DecodeMath.Add(sums[i] + columns.First, part[i] + columns.First, 1, columns.Last - columns.First, half: false);
         }
+    }
+
+    // The first of a row's tokens that are attended to, and how many there are.
+    private (nint First, nint Count) Keys(DecodeState state, nint row)
+    {
+        var first = FirstKey(state, row);
+        return (first, Seen(state, row) + 1 - first);
     }
 
     // Number of a row's earlier tokens.

@@ -167,6 +167,7 @@ internal sealed unsafe class DecodeMixture : IDecodePart
             start = end;
         }
 
+        _shared?.Gate?.RunInner(0, 1, state.Normed);
         _shared?.Gate?.Run(0, 1, state.Normed, new FloatRows((nint)_gates.Start, 1, state.RowCount));
     }
 

@@ -149,7 +149,7 @@ internal sealed class CacheRoad(CausalLanguageModel model, AdapterSet? adapters,
     public void Step(IReadOnlyList<EngineText> texts, IScoreTaker taker)
     {
         var joint = texts.Where(ReadsTogether).ToList();
-        foreach (var some in joint.Chunk((int)FewRowsProduct.MaxRows).Where(static c => c.Length > 1))
+        foreach (var some in joint.Chunk(FewRowsProduct.MaxRows).Where(static c => c.Length > 1))
         {
             try
             {
@@ -162,7 +162,7 @@ internal sealed class CacheRoad(CausalLanguageModel model, AdapterSet? adapters,
             }
         }
 
-        StepAlone(texts.Except(joint.Count % (int)FewRowsProduct.MaxRows == 1 ? joint[..^1] : joint), taker);
+        StepAlone(texts.Except(joint.Count % FewRowsProduct.MaxRows == 1 ? joint[..^1] : joint), taker);
     }
 
     private void StepAlone(IEnumerable<EngineText> texts, IScoreTaker taker)

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Torch;
@@ -21,6 +22,7 @@ internal sealed class TextBatch(CausalLanguageModel model)
     {
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
+        using var same = FewRowsProduct.SameSums();
         var areRows = parts.All(static p => p.Tokens == 1);
         long[] shape = areRows ? [parts.Count, 1] : [1, parts.Sum(static p => p.Tokens)];
         var ids = Sent(parts.SelectMany(static p => p.Text.Tokens.GetRange(p.Text.Read, p.Tokens)), shape);
