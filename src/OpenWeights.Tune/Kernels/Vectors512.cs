@@ -1,9 +1,13 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace OpenWeights.Tune.Kernels;
 
-/// <summary>Vectors of sixteen floats, for processors with AVX-512.</summary>
+/// <summary>
+/// Vectors of sixteen floats, for processors with AVX-512. Instructions are named where one with another rounding could stand in for them in code that is not
+/// optimised yet: a sum must be the same however often its method was called.
+/// </summary>
 internal readonly unsafe struct Vectors512 : IVectors<Vector512<float>>
 {
     public static int Width => 16;
@@ -37,7 +41,8 @@ internal readonly unsafe struct Vectors512 : IVectors<Vector512<float>>
     public static Vector512<float> Divide(Vector512<float> left, Vector512<float> right) => left / right;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector512<float> MultiplyAdd(Vector512<float> left, Vector512<float> right, Vector512<float> sum) => Vector512.MultiplyAddEstimate(left, right, sum);
+    public static Vector512<float> MultiplyAdd(Vector512<float> left, Vector512<float> right, Vector512<float> sum) =>
+        Avx512F.IsSupported ? Avx512F.FusedMultiplyAdd(left, right, sum) : Vector512.MultiplyAddEstimate(left, right, sum);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> Larger(Vector512<float> left, Vector512<float> right) => Vector512.ConditionalSelect(Vector512.GreaterThan(left, right), left, right);

@@ -49,8 +49,8 @@ internal static unsafe class BlockVectors
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void Values(in BlockLine line, out Vector512<float> first, out Vector512<float> second)
     {
-        first = Vector512.MultiplyAddEstimate(Wide(line.First), Vector512.Create(line.Scale), Vector512.Create(line.Offset));
-        second = Vector512.MultiplyAddEstimate(Wide(line.Second), Vector512.Create(line.OtherScale), Vector512.Create(line.OtherOffset));
+        first = Vectors512.MultiplyAdd(Wide(line.First), Vector512.Create(line.Scale), Vector512.Create(line.Offset));
+        second = Vectors512.MultiplyAdd(Wide(line.Second), Vector512.Create(line.OtherScale), Vector512.Create(line.OtherOffset));
     }
 
     /// <summary>Writes the values of a line, by instructions that every processor has.</summary>
@@ -78,7 +78,7 @@ internal static unsafe class BlockVectors
     /// <summary>What the 16 codes of four bits mean.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static Vector512<float> Meaning(float scale, float offset) =>
-        Vector512.MultiplyAddEstimate(Vector512.Create(0f, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), Vector512.Create(scale), Vector512.Create(offset));
+        Vectors512.MultiplyAdd(Vector512.Create(0f, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), Vector512.Create(scale), Vector512.Create(offset));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector512<float> Wide(Vector128<byte> codes) => Vector512.ConvertToSingle(Avx512F.ConvertToVector512Int32(codes));
