@@ -12,7 +12,7 @@ internal sealed unsafe class CodeRows : UnpackedRows
     private const nint Line = 32;
 
     // Bytes that are fetched ahead at least.
-    private const nint LookAhead = 4 << 10;
+    private const nint LookAhead = 12 << 10;
 
     private readonly PackedRows _source;
     private readonly nint _perRow;
@@ -230,15 +230,15 @@ internal sealed unsafe class CodeRows : UnpackedRows
         return Vectors512.MultiplyAdd(y, high, Vectors512.MultiplyAdd(x, low, sum));
     }
 
-    // A part of following rows; processors prefetch at most within a page.
+    // A part of following rows, into the second cache: processors prefetch at most within a page.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Fetch<TLines>(byte* place)
         where TLines : struct, ICodeLines
     {
-        Sse.Prefetch0(place);
+        Sse.Prefetch1(place);
         if (TLines.Bytes > 16)
         {
-            Sse.Prefetch0(place + 64);
+            Sse.Prefetch1(place + 64);
         }
     }
 

@@ -209,7 +209,7 @@ internal static unsafe class RowProduct
         }
     }
 
-    // Rows that follow, in the columns of a step.
+    // Rows that follow, in the columns of a step, into the second cache.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Fetch<TElements>(void* rows, nint index, nint count)
         where TElements : struct, IElements
@@ -217,7 +217,7 @@ internal static unsafe class RowProduct
         var place = (byte*)rows + (index * TElements.Size) + LookAhead;
         for (nint i = 0; Sse.IsSupported && i < count * TElements.Size; i += CacheLine)
         {
-            Sse.Prefetch0(place + i);
+            Sse.Prefetch1(place + i);
         }
     }
 

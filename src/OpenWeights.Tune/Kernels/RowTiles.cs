@@ -11,9 +11,9 @@ namespace OpenWeights.Tune.Kernels;
 /// </summary>
 internal static unsafe class RowTiles
 {
-    // What follows is fetched while a tile is computed: the next tile, or at least as many bytes ahead; of longer tiles as many in each row.
+    // What follows is fetched while a tile is computed: the same place some tiles later, at least as many bytes ahead; of longer tiles as many in each row.
     private const nint FetchedTile = 24 << 10;
-    private const nint LookAhead = 4 << 10;
+    private const nint LookAhead = 12 << 10;
 
     /// <summary>output[i, row] = states[i] · matrix[row], for all i and a range of rows.</summary>
     /// <param name="matrix">The matrix.</param>
@@ -313,18 +313,18 @@ internal static unsafe class RowTiles
         return sum;
     }
 
-    // Processors prefetch at most within a page.
+    // Into the second cache: many more lines can be on their way there than to the first, twice as many bytes a second on Zen 4.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Fetch<TElements>(byte* row, nint index, nint ahead)
         where TElements : struct, IElements
     {
         if (Sse.IsSupported)
         {
-            Sse.Prefetch0(row + (index * TElements.Size) + ahead);
+            Sse.Prefetch1(row + (index * TElements.Size) + ahead);
         }
     }
 
-    private static nint Ahead(nint rowBytes, nint rows) => rows * rowBytes <= FetchedTile ? Math.Max(LookAhead, rows * rowBytes) : LookAhead;
+    private static nint Ahead(nint rowBytes, nint rows) => rows * rowBytes <= FetchedTile ? (LookAhead + (rows * rowBytes) - 1) / (rows * rowBytes) * rows * rowBytes : LookAhead;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static TVector Load<TVectors, TVector, TElements>(byte* row, nint index)

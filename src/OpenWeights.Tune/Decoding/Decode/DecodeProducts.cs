@@ -8,11 +8,8 @@ namespace OpenWeights.Tune.Decoding.Decode;
 /// <summary>Linear layers with the same input; their outputs are concatenated. Rows can have low-rank updates of their own.</summary>
 internal sealed class DecodeProducts
 {
-    // Minimum bytes of weights per part, and number of parts per thread, so that threads finish at about the same time: more where they would be larger than so
-    // many bytes.
-    private const long MinPart = 1 << 15;
-    private const long MaxPart = 1 << 18;
-    private const int MaxParts = 8;
+    // Bytes of weights per part, so that threads finish at about the same time: a thread takes parts that follow each other, so that small ones cost little.
+    private const long PartBytes = 1 << 15;
     private const int MostParts = 1 << 12;
 
     private readonly IReadOnlyList<LinearLayer> _layers;
@@ -87,8 +84,7 @@ internal sealed class DecodeProducts
     /// <param name="threads">Number of threads.</param>
     internal int Parts(nint columns, int threads)
     {
-        var bytes = columns * _size;
-        var parts = Math.Min(bytes / MinPart, Math.Max(MaxParts * threads, Math.Min(bytes / MaxPart, MostParts)));
+        var parts = Math.Min(columns * _size / PartBytes, MostParts);
         return parts < threads ? (int)Math.Max(1, parts) : (int)(parts / threads * threads);
     }
 

@@ -13,7 +13,7 @@ internal sealed unsafe class BlockRows<TBlocks>(nint start, nint depth, nint cou
     where TBlocks : struct, IBlocks
 {
     // Bytes that are fetched ahead at least.
-    private const nint LookAhead = 4 << 10;
+    private const nint LookAhead = 12 << 10;
 
     private readonly nint _blocks = depth / TBlocks.Length;
 
@@ -124,13 +124,13 @@ internal sealed unsafe class BlockRows<TBlocks>(nint start, nint depth, nint cou
         return Vectors512.Sums(sum, sum, sum, sum)[0];
     }
 
-    // A part of following rows; processors prefetch at most within a page.
+    // A part of following rows, into the second cache: processors prefetch at most within a page.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Fetch(byte* place)
     {
         for (var i = 0; i < 4 * TBlocks.Bytes; i += 64)
         {
-            Sse.Prefetch0(place + i);
+            Sse.Prefetch1(place + i);
         }
     }
 
