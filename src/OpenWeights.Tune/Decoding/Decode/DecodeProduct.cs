@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
@@ -79,6 +80,7 @@ internal sealed unsafe class DecodeProduct
     /// <param name="states">Input x.</param>
     /// <param name="inner">The complete A x, if there is an update.</param>
     /// <param name="output">All outputs, [rows, columns].</param>
+    [SkipLocalsInit]
     internal void Run(nint first, nint last, in FloatRows states, in FloatRows inner, in FloatRows output)
     {
         var updates = stackalloc float[Rank > 0 ? Block * DecodeStep.MaxRows : 0];

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using OpenWeights.Tune.Kernels;
 using OpenWeights.Tune.Layers;
 using OpenWeights.Tune.Layers.Projections;
@@ -63,6 +64,7 @@ internal sealed unsafe class DecodeUpdates
     /// <param name="inner">A x of all updates.</param>
     /// <param name="output">All outputs of the product for the rows that have the adapter.</param>
     /// <param name="half">Whether the model is in bfloat16.</param>
+    [SkipLocalsInit]
     internal void Add(int product, (nint First, nint Last) range, in FloatRows inner, in FloatRows output, bool half)
     {
         if (_updates[product] is not { } update)
