@@ -318,7 +318,8 @@ internal static unsafe class RowTiles
     private static void Fetch<TElements>(byte* row, nint index, nint ahead)
         where TElements : struct, IElements
     {
-        if (Sse.IsSupported)
+        // Of what is in a cache nothing is fetched: that would take the place of loads.
+        if (Sse.IsSupported && ahead != 0)
         {
             Sse.Prefetch1(row + (index * TElements.Size) + ahead);
         }
