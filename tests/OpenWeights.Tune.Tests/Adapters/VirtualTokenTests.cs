@@ -88,7 +88,7 @@ public sealed class VirtualTokenTests
             all.AddRange([keys.select(0, 0).transpose(0, 1).reshape(tokens, -1), values.select(0, 0).transpose(0, 1).reshape(tokens, -1)]);
         }
 
-        return cat(all, 1);
+        return cat([.. all], 1);
     }
 
     private static CausalLanguageModel Model(Random random, int seed)
