@@ -79,26 +79,47 @@ public sealed class PackageTests
         _ = Owt("train", Path.Combine(SharedFiles.Root, "configs", "quickstart.yaml"), $"output_dir={_folder.At("run")}", "training.max_steps=3", "evaluation.generate_rows=0");
         Assert.That(File.Exists(_folder.At("run", "adapter", "adapter_model.safetensors")));
         Assert.That(Owt("doctor"), Does.Contain(_folder.At("tools")), "the libtorch of the tool");
+        if (OperatingSystem.IsLinux())
+        {
+            // Whatever lies beside the program TorchSharp would load too.
+            var own = Directory.GetFiles(_folder.At("tools"), "libtorch_cpu.so", SearchOption.AllDirectories).Single();
+            Assert.That(Path.GetFileName(Path.GetDirectoryName(own)), Is.EqualTo("libtorch"));
+            Directory.Move(Path.GetDirectoryName(own)!, _folder.At("another libtorch"));
+            var (answered, doctor) = Tools.Run(_folder.At("tools", "owt"), _folder.Root, [.. Bare, ("OWT_LIBTORCH", _folder.At("another libtorch"))], "doctor");
+            Assert.That(answered, doctor);
+            Assert.That(doctor, Does.Contain(_folder.At("another libtorch")));
+        }
     }
 
     [Test]
     public void A_program_trains_with_the_packages()
     {
         _ = Settings(alone: false);
+        // The first program of docs/library.md.
         _ = _folder.Write("program/Program.cs", """
             using OpenWeights.Tune;
             using OpenWeights.Tune.Configuration;
+            using OpenWeights.Tune.Decoding;
+            using OpenWeights.Tune.Training;
 
             using var model = LanguageModel.Load(args[0]).AddAdapter(new AdapterSection { Rank = 4 });
-            var rows = Enumerable.Range(0, 8).Select(i => TrainingRow.Chat(ChatTurn.User($"Number {i}?"), ChatTurn.Assistant($"It is {i}.")));
-            var steps = 0;
-            model.Train(rows, new RunConfig { Training = new TrainingSection { MaxSteps = 2 } }, new Progress(_ => steps++));
+            var settings = new RunConfig { Training = new TrainingSection { MaxSteps = 2, LearningRate = 1e-3 } };
+            var result = await model.TrainAsync(Rows(), settings, new Told());
+            Console.WriteLine($"after {result?.LastStep} steps: {model.Generate("Number 3?", new GenerationOptions { MaxNewTokens = 8 })}");
             model.SaveAdapter(args[1]);
-            Console.WriteLine($"{steps} steps");
 
-            sealed class Progress(Action<OpenWeights.Tune.Training.StepMetrics> told) : IProgress<OpenWeights.Tune.Training.StepMetrics>
+            static async IAsyncEnumerable<TrainingRow> Rows()
             {
-                public void Report(OpenWeights.Tune.Training.StepMetrics value) => told(value);
+                for (var i = 0; i < 8; i++)
+                {
+                    await Task.Yield();
+                    yield return TrainingRow.Chat(ChatTurn.User($"Number {i}?"), ChatTurn.Assistant($"It is {i}."));
+                }
+            }
+
+            sealed class Told : IProgress<StepMetrics>
+            {
+                public void Report(StepMetrics value) => Console.WriteLine($"step {value.Step}: loss {value.Loss:F3}");
             }
             """);
         _ = _folder.Write("program/program.csproj", $"""
@@ -117,7 +138,7 @@ public sealed class PackageTests
         Assert.That(succeeded, output);
         (succeeded, output) = Dotnet(_folder.At("built", "program.dll"), Path.Combine(SharedFiles.Root, "datasets", "quickstart", "base"), _folder.At("adapter"));
         Assert.That(succeeded, output);
-        Assert.That(output, Does.Contain("2 steps"));
+        Assert.That(output, Does.Contain("step 1: loss ").And.Contain("after 2 steps: "));
         Assert.That(File.Exists(_folder.At("adapter", "adapter_config.json")));
     }
 

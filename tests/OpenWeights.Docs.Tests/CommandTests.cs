@@ -28,12 +28,14 @@ internal sealed partial class CommandTests
         ("^scripts/test", "it runs these tests"),
         ("^scripts/bench", "minutes of measurements; BenchScriptTests runs it with small models"),
         ("scripts/gpu-check", "needs a GPU"),
+        ("^scripts/fuzz", "hours; the tests of each reader read some of the same inputs"),
         ("^OWT_TORCH=", "sets the checkout up for another torch; SetupScriptTests does so in a copy"),
+        ("^OWT_LIBTORCH=", "needs another libtorch; TorchRuntimeTests gives a copy"),
         ("^dotnet ", "a build, or a sample, which has a test of its own"),
         ("^scripts/pack", "PackageTests makes the packages and uses them"),
         ("^ollama ", "needs Ollama"),
         (" push ", "writes to the Hub; PushTests does so with one of its own"),
-        ("^(mpirun|docker|vllm|llama-|git clone|cd |export )|--ranks|hub://|(device[= ]cuda)", "needs MPI, Docker, another server, the network or a GPU"),
+        ("^(mpirun|srun|docker|vllm|llama-|git clone|cd |export )|--ranks|hub://|(device[= ]cuda)", "needs MPI, Docker, another server, the network or a GPU"),
     ];
 
     private static IEnumerable<TestCaseData> Pages =>
@@ -181,7 +183,8 @@ internal sealed partial class CommandTests
     [GeneratedRegex(@"^\S*owt serve ")]
     private static partial Regex Serves();
 
-    [GeneratedRegex(@"^(?:scripts/)?owt ")]
+    // Also behind the program that starts it, such as mpirun.
+    [GeneratedRegex(@"(?:^|\s)(?:scripts/)?owt ")]
     private static partial Regex Owt();
 
     [GeneratedRegex("""(?:"[^"]*"|'[^']*'|[^\s"'])+""")]

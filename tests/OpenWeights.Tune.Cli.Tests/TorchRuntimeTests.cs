@@ -53,10 +53,44 @@ public sealed class TorchRuntimeTests
     }
 
     [Test]
+    public void A_libtorch_in_OWT_LIBTORCH_is_taken_in_place_of_the_programs_own_and_LIBTORCH_is_not()
+    {
+        Own();
+        var other = Copy();
+        foreach (var named in (string[])[other, Path.Combine(other, "lib")])
+        {
+            var (code, output, error) = Run([("OWT_LIBTORCH", named)], "doctor", "--proof", Path.Combine(_folder.Root, "proof"));
+            Assert.That(code, Is.Zero, error);
+            Assert.That(Proof(), Is.EqualTo(new[] { Path.Combine(other, "lib", "libtorch_cpu.so") }), "one libtorch in the process");
+        }
+
+        var (own, told, failed) = Run([("LIBTORCH", other)], "doctor", "--proof", Path.Combine(_folder.Root, "proof"));
+        Assert.That(own, Is.Zero, failed);
+        Assert.That(Proof(), Is.EqualTo(new[] { Path.Combine(s_package, "libtorch_cpu.so") }));
+        Assert.That(Run([("LIBTORCH", other)], "doctor").Output, Does.Contain($"LIBTORCH={other} is ignored").And.Contain($"OWT_LIBTORCH={other} to use the other"), told);
+    }
+
+    [Test]
+    public void A_libtorch_in_OWT_LIBTORCH_that_does_not_fit_is_refused_and_no_other_is_taken()
+    {
+        Own();
+        Refused([("OWT_LIBTORCH", Doctored("2, 13, 0"))], "is version 2.13.0", "only with 2.10 to 2.12");
+        Refused([("OWT_LIBTORCH", Compiled("int nothing(void) { return 0; }"))], "does not report its version", "older than 2.9");
+        Refused([("OWT_LIBTORCH", _folder.Root)], "OWT_LIBTORCH is", "does not contain libtorch_cpu.so or lib/libtorch_cpu.so");
+    }
+
+    [Test]
+    public void OWT_LIBTORCH_is_refused_where_TorchSharp_would_load_a_second_libtorch_from_beside_the_program()
+    {
+        File.CreateSymbolicLink(Path.Combine(_program, "libtorch_cpu.so"), Path.Combine(s_package, "libtorch_cpu.so"));
+        Refused([("OWT_LIBTORCH", PyTorch())], "has a libtorch beside it", "OWT_TORCH=system");
+    }
+
+    [Test]
     public void Without_any_libtorch_one_sentence_tells_what_to_do()
     {
-        Refused(null, "libtorch_cpu.so was not found", "LIBTORCH", "OWT_TORCH=system");
-        Refused(_folder.Root, "LIBTORCH is", "does not contain lib/libtorch_cpu.so");
+        Refused((string?)null, "libtorch_cpu.so was not found", "LIBTORCH", "OWT_TORCH=system");
+        Refused(_folder.Root, "LIBTORCH is", "does not contain libtorch_cpu.so or lib/libtorch_cpu.so");
     }
 
     [Test]
@@ -106,11 +140,37 @@ public sealed class TorchRuntimeTests
     private static string TorchSharpsLibrary() =>
         TorchSupplier.Libraries().Single(static file => Path.GetFileName(file) == "libLibTorchSharp.so");
 
+    // As a published program has it.
+    private void Own()
+    {
+        var own = Directory.CreateDirectory(Path.Combine(_program, "libtorch"));
+        foreach (var file in LibTorchFiles())
+        {
+            File.CreateSymbolicLink(Path.Combine(own.FullName, Path.GetFileName(file)), file);
+        }
+    }
+
+    // Files of their own: the loader knows a link for the file that it has already.
+    private string Copy()
+    {
+        var lib = Directory.CreateDirectory(Path.Combine(_folder.Root, "a copy", "lib"));
+        foreach (var file in LibTorchFiles())
+        {
+            File.Copy(file, Path.Combine(lib.FullName, Path.GetFileName(file)));
+        }
+
+        return lib.Parent!.FullName;
+    }
+
+    private string[] Proof() => [.. File.ReadAllLines(Path.Combine(_folder.Root, "proof")).Where(static f => f.EndsWith("libtorch_cpu.so", StringComparison.Ordinal))];
+
+    private static IEnumerable<string> LibTorchFiles() => Directory.EnumerateFiles(s_package, "*.so*").Where(static f => Path.GetFileName(f) != "libLibTorchSharp.so");
+
     // As pip installs it: libraries in the folder lib of the package torch.
     private string PyTorch()
     {
         var lib = Directory.CreateDirectory(Path.Combine(_folder.Root, Path.GetRandomFileName(), "torch", "lib"));
-        foreach (var file in Directory.EnumerateFiles(s_package, "*.so*").Where(static f => Path.GetFileName(f) != "libLibTorchSharp.so"))
+        foreach (var file in LibTorchFiles())
         {
             File.CreateSymbolicLink(Path.Combine(lib.FullName, Path.GetFileName(file)), file);
         }
@@ -142,9 +202,11 @@ public sealed class TorchRuntimeTests
         return lib.Parent!.FullName;
     }
 
-    private void Refused(string? torch, params string[] words)
+    private void Refused(string? torch, params string[] words) => Refused([("LIBTORCH", torch ?? "")], words);
+
+    private void Refused((string Name, string Value)[] variables, params string[] words)
     {
-        var (code, output, error) = Run(torch, "doctor");
+        var (code, output, error) = Run(variables, "doctor");
         Assert.That(code, Is.EqualTo(3), $"{output}\n{error}");
         Assert.That(output, Is.Empty);
         Assert.That(error.TrimEnd().Split('\n'), Has.Length.EqualTo(1), "one line");
@@ -154,13 +216,20 @@ public sealed class TorchRuntimeTests
         }
 
         // The trace is there for who asks for it, and nothing of TorchSharp's own search for its library.
-        Assert.That(Run(torch, "doctor", "--verbose").Error, Does.Contain(nameof(TorchUnavailableException)).And.Not.Contain("LoadNativeBackend"));
+        Assert.That(Run(variables, "doctor", "--verbose").Error, Does.Contain(nameof(TorchUnavailableException)).And.Not.Contain("LoadNativeBackend"));
     }
 
-    private (int Code, string Output, string Error) Run(string? torch, params string[] arguments)
+    private (int Code, string Output, string Error) Run(string? torch, params string[] arguments) => Run([("LIBTORCH", torch ?? "")], arguments);
+
+    private (int Code, string Output, string Error) Run((string Name, string Value)[] variables, params string[] arguments)
     {
         var start = new ProcessStartInfo("dotnet", [Path.Combine(_program, "owt.dll"), .. arguments]) { WorkingDirectory = _folder.Root, RedirectStandardOutput = true, RedirectStandardError = true };
-        start.Environment["LIBTORCH"] = torch ?? "";
+        (start.Environment["LIBTORCH"], start.Environment["OWT_LIBTORCH"]) = ("", "");
+        foreach (var (name, value) in variables)
+        {
+            start.Environment[name] = value;
+        }
+
         using var process = Process.Start(start)!;
         var error = process.StandardError.ReadToEndAsync();
         var output = process.StandardOutput.ReadToEnd();

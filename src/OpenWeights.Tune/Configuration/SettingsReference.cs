@@ -71,12 +71,12 @@ internal static class SettingsReference
     {
         if (value["anyOf"] is JsonArray several)
         {
-            return string.Join(", or ", several.Select(static o => Values(o!.AsObject())).Distinct());
+            return AnyOf([.. several.Select(static o => o!.AsObject())]);
         }
 
         if (value["enum"] is JsonArray names)
         {
-            return string.Join(", ", names.Select(static n => n!.ToJsonString().Trim('"')).Distinct().Select(static n => $"`{n}`"));
+            return Words(names);
         }
 
         return value["type"]?.ToString() switch
@@ -91,6 +91,24 @@ internal static class SettingsReference
             _ => "any value",
         };
     }
+
+    // The words of all enumerations together, then other kinds; a list of what may also stand alone is named as such.
+    private static string AnyOf(IReadOnlyList<JsonObject> several)
+    {
+        var kinds = several.Where(static o => o["enum"] is null && o["type"]?.ToString() is not ("boolean" or "array")).Select(Values).Distinct().ToList();
+        var words = several.SelectMany(static o => o["type"]?.ToString() == "boolean" ? new JsonArray(true, false) : o["enum"] as JsonArray ?? []).ToList();
+        if (words.Count > 0)
+        {
+            kinds.Insert(0, Words(words));
+        }
+
+        var single = string.Join(", or ", kinds);
+        var lists = several.Where(static o => o["type"]?.ToString() == "array").Select(Values).Distinct();
+        return string.Join(", or ", lists.Select(l => l == $"list of: {single}" ? "a list of those" : l).Prepend(single).Where(static k => k.Length > 0));
+    }
+
+    private static string Words(IEnumerable<JsonNode?> names) =>
+        string.Join(", ", names.Select(static n => n!.ToJsonString().Trim('"')).Distinct().Select(static n => $"`{n}`"));
 
     private static string Bounds(JsonObject value) => (value["minimum"], value["maximum"]) switch
     {

@@ -149,7 +149,7 @@ public sealed partial class LanguageModel : IDisposable
 
     /// <summary>Saves the model, with the adapter merged into its weights, as a GGUF file, which llama.cpp and Ollama read.</summary>
     /// <param name="file">The file.</param>
-    /// <param name="type">How weights are packed: f32, f16, bf16, q8_0, q4_k_m and others, as `owt export --gguf` names them.</param>
+    /// <param name="type">How weights are packed: f32, f16, bf16, q8_0, q4_k_m and others, as `owt export --format gguf --dtype` names them.</param>
     /// <exception cref="InvalidDataException">The family has no counterpart in llama.cpp, or the adapter cannot be merged.</exception>
     /// <exception cref="IOException">The file cannot be written.</exception>
     public void SaveGguf(string file, string type = "q8_0")

@@ -3,7 +3,7 @@ using TorchSharp;
 
 namespace OpenWeights.Tune.Torch;
 
-/// <summary>TorchSharp's own package, with its libtorch or the one in LIBTORCH.</summary>
+/// <summary>TorchSharp's own package, with its libtorch or the one in OWT_LIBTORCH or LIBTORCH.</summary>
 internal sealed class PackagedTorch : ITorchSupplier
 {
     public string Name => $"TorchSharp package {typeof(torch).Assembly.GetName().Version?.ToString(3)}";
@@ -41,7 +41,7 @@ internal sealed class PackagedTorch : ITorchSupplier
         {
             Load();
             return TorchLibraries.UnusedLibTorch is { } folder
-                ? [$"LIBTORCH={folder} is ignored: this program uses the libtorch of its package. Set OWT_TORCH=system to use the other."]
+                ? [$"LIBTORCH={folder} is ignored: this program uses the libtorch of its package. {(TorchLibraries.CanChoose ? $"Set OWT_LIBTORCH={folder}" : "Set OWT_TORCH=system")} to use the other."]
                 : [];
         }
     }

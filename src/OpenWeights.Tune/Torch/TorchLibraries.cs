@@ -6,11 +6,14 @@ using TorchSharp;
 namespace OpenWeights.Tune.Torch;
 
 /// <summary>
-/// Loads libtorch and TorchSharp's native library before TorchSharp does: from the package, or libtorch from the folder in LIBTORCH if the
-/// program was built without one. Failures are reported in one sentence; TorchSharp would print pages and copy the package.
+/// Loads libtorch and TorchSharp's native library before TorchSharp does: libtorch from the folder in OWT_LIBTORCH, else the program's own,
+/// else from the folder in LIBTORCH. Failures are reported in one sentence; TorchSharp would print pages and copy the package.
 /// </summary>
 internal static partial class TorchLibraries
 {
+    /// <summary>The folder below a published program that has its libtorch, where TorchSharp does not look by itself (the project file of owt).</summary>
+    private const string OwnFolder = "libtorch";
+    private const string Chosen = "OWT_LIBTORCH";
     private static readonly Lock s_gate = new();
     private static readonly string s_rid = $"{(OperatingSystem.IsWindows() ? "win" : OperatingSystem.IsMacOS() ? "osx" : "linux")}-{RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant()}";
     private static readonly string[] s_parts = ["libc10*.so", "libtorch*.so", "libgomp*.so*"];
@@ -28,6 +31,9 @@ internal static partial class TorchLibraries
     /// <summary>LIBTORCH, if it is set but the libtorch of the package is used.</summary>
     internal static string? UnusedLibTorch { get; private set; }
 
+    /// <summary>Whether OWT_LIBTORCH can name another libtorch than the program's own, after loading.</summary>
+    internal static bool CanChoose { get; private set; }
+
     /// <summary>Loads all libraries, once.</summary>
     /// <exception cref="TorchUnavailableException">A library is missing, cannot be loaded, or does not match the others.</exception>
     internal static void Load()
@@ -44,8 +50,8 @@ internal static partial class TorchLibraries
                 var own = Find("LibTorchSharp") ?? throw new TorchUnavailableException(
                     $"TorchSharp's library {FileName("LibTorchSharp")} was not found for {s_rid} (searched in {string.Join(", ", Folders())}). {Instead}");
                 ShortenSpinning();
-                var folder = System.IO.Path.GetDirectoryName(Find("torch_cpu") ?? FromEnvironment())!;
-                LoadLibTorch(folder);
+                LoadLibTorch(Folder());
+                var folder = System.IO.Path.GetDirectoryName(Path)!;
                 MklInstructions.UseFeatures(LibTorch);
                 _ = Open(own);
                 _ = PooledHeap.TakeOver(Open(System.IO.Path.Combine(folder, FileName("c10"))));
@@ -72,11 +78,11 @@ internal static partial class TorchLibraries
         var (first, last) = SupportedLibTorch.Range;
         var name = $"{typeof(torch).Assembly.GetName().Version?.ToString(3)}";
         Version = LibTorchVersion.Read(LibTorch, folder) ?? throw new TorchUnavailableException(
-            $"The libtorch in {folder} does not report its version, so it is older than 2.9; TorchSharp {name} needs {first} to {last}. Use one of those, or OWT_TORCH=system, which works with any version.");
+            $"The libtorch in {folder} does not report its version, so it is older than 2.9; TorchSharp {name} needs {first} to {last}. Use one of those, or in a checkout OWT_TORCH=system, which works with others too.");
         if (!SupportedLibTorch.Fits(Version))
         {
             throw new TorchUnavailableException(
-                $"The libtorch in {folder} is version {Version}; TorchSharp {name} works only with {first} to {last}. Use one of those, or OWT_TORCH=system, which works with any version.");
+                $"The libtorch in {folder} is version {Version}; TorchSharp {name} works only with {first} to {last}. Use one of those, or in a checkout OWT_TORCH=system, which works with others too.");
         }
 
         // TorchSharp's library loads libtorch, which loads the CUDA part if there is one.
@@ -114,31 +120,46 @@ internal static partial class TorchLibraries
                 ? $"A file is missing. {Instead}"
                 : Instead;
 
-    private static string FromEnvironment()
+    // The folder of the libtorch to use.
+    private static string Folder()
     {
-        if (Environment.GetEnvironmentVariable("LIBTORCH") is not { Length: > 0 } root)
+        var beside = Find("torch_cpu");
+        if (Environment.GetEnvironmentVariable(Chosen) is { Length: > 0 } chosen)
         {
-            throw new TorchUnavailableException(
-                $"{FileName("torch_cpu")} was not found for {s_rid} (searched in {string.Join(", ", Folders())}). Set LIBTORCH to the folder of a libtorch or PyTorch {SupportedLibTorch.Range.First} to {SupportedLibTorch.Range.Last}. {Instead}");
+            var library = In(chosen, Chosen);
+
+            // TorchSharp loads a libtorch that lies beside it by itself, and two in one process end it.
+            return beside is null
+                ? System.IO.Path.GetDirectoryName(library)!
+                : throw new TorchUnavailableException(
+                    $"{Chosen} is {chosen}, but this program has a libtorch beside it, which cannot be left out: {beside}. {Chosen} is for owt as a .NET tool and for published programs; in a checkout, start scripts/owt once with OWT_TORCH=system and LIBTORCH={chosen}.");
         }
 
+        var own = beside ?? System.IO.Path.Combine(AppContext.BaseDirectory, OwnFolder, FileName("torch_cpu"));
+        var environment = Environment.GetEnvironmentVariable("LIBTORCH") is { Length: > 0 } named ? named : null;
+        if (File.Exists(own))
+        {
+            (UnusedLibTorch, CanChoose) = (environment, beside is null);
+            return System.IO.Path.GetDirectoryName(own)!;
+        }
+
+        return System.IO.Path.GetDirectoryName(In(
+            environment ?? throw new TorchUnavailableException(
+                $"{FileName("torch_cpu")} was not found for {s_rid} (searched in {string.Join(", ", Folders())}). Set LIBTORCH to the folder of a libtorch or PyTorch {SupportedLibTorch.Range.First} to {SupportedLibTorch.Range.Last}. {Instead}"),
+            "LIBTORCH"))!;
+    }
+
+    // libtorch_cpu in a folder that a variable names: of libtorch or PyTorch, or the one of the libraries themselves.
+    private static string In(string root, string variable)
+    {
         root = System.IO.Path.GetFullPath(root);
         return new[] { System.IO.Path.Combine(root, "lib"), root, System.IO.Path.Combine(root, "lib64"), System.IO.Path.Combine(root, "lib", $"{(RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? "aarch64" : "x86_64")}-linux-gnu") }
             .Select(static folder => System.IO.Path.Combine(folder, FileName("torch_cpu")))
             .FirstOrDefault(File.Exists)
-            ?? throw new TorchUnavailableException($"LIBTORCH is {root}, which does not contain lib/{FileName("torch_cpu")}. Set it to the folder of a libtorch, or of the package torch in a Python installation.");
+            ?? throw new TorchUnavailableException($"{variable} is {root}, which does not contain {FileName("torch_cpu")} or lib/{FileName("torch_cpu")}. Set it to the folder of a libtorch, or of the package torch in a Python installation.");
     }
 
-    private static string? Find(string name)
-    {
-        var found = Folders().Select(folder => System.IO.Path.Combine(folder, FileName(name))).FirstOrDefault(File.Exists);
-        if (found is not null && name == "torch_cpu" && Environment.GetEnvironmentVariable("LIBTORCH") is { Length: > 0 } unused)
-        {
-            UnusedLibTorch = unused;
-        }
-
-        return found;
-    }
+    private static string? Find(string name) => Folders().Select(folder => System.IO.Path.Combine(folder, FileName(name))).FirstOrDefault(File.Exists);
 
     // The folders of native package files known to the host, and those of a published or copied program.
     private static IEnumerable<string> Folders() =>

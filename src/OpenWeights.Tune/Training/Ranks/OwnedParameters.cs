@@ -64,36 +64,15 @@ internal sealed class OwnedParameters : RankedModel
     private protected override void Take(IReadOnlyList<bool> present, IReadOnlyDictionary<int, Tensor> more) => ReplicatedModel.Take(Buckets, Parameters, present, more);
 
     // The optimizer of this rank's parameters.
-    private sealed class OwnersOptimizer(IOptimizer optimizer, int[] own, IReadOnlyList<TrainedParameter> parameters, int[] owners, RankGroup ranks) : IOptimizer
+    private sealed class OwnersOptimizer(IOptimizer optimizer, int[] own, IReadOnlyList<TrainedParameter> parameters, int[] owners, RankGroup ranks)
+        : RankOptimizer(optimizer, parameters, ranks)
     {
-        public long StepCount
+        private readonly IReadOnlyList<TrainedParameter> _parameters = parameters;
+
+        private protected override int Divide(int index, long[] counts)
         {
-            get => optimizer.StepCount;
-            set => optimizer.StepCount = value;
+            counts[owners[index]] = _parameters[index].Parameter.numel();
+            return Array.IndexOf(own, index);
         }
-
-        public IReadOnlyList<(string Name, Tensor State)> State => optimizer.State;
-
-        public Tensor ExactWeight(int index)
-        {
-            using var nothing = no_grad();
-            var parameter = parameters[index].Parameter;
-            if (parameter.dtype == float32)
-            {
-                return parameter.detach();
-            }
-
-            var counts = new long[ranks.Size];
-            counts[owners[index]] = parameter.numel();
-            return new StateOfRanks(ranks, parameters).Join(Array.IndexOf(own, index) is >= 0 and var place ? optimizer.ExactWeight(place) : null, counts, float32, parameter.device).view(parameter.shape);
-        }
-
-        public double NextRate(double scheduled) => optimizer.NextRate(scheduled);
-
-        public void Restore(Func<string, bool> has, Func<string, Tensor> read) => optimizer.Restore(has, read);
-
-        public void Step(double learningRate, double gradientScale = 1) => optimizer.Step(learningRate, gradientScale);
-
-        public void Dispose() => optimizer.Dispose();
     }
 }
