@@ -4,6 +4,7 @@ using OpenWeights.Hub;
 using OpenWeights.Tokenizers.Templates;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Distributed;
+using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Torch;
 using OpenWeights.Tune.Training;
 
@@ -52,11 +53,12 @@ internal static class Failures
     private static string Sentence(Exception e, string command) => TorchFailure(e) ?? e switch
     {
         OutOfMemoryException => $"out of memory.{LessMemory(command)}",
+        _ when OwnClass.Thrower(e) is { } own => $"{own.FullName} failed: {e.GetType().Name}: {FirstLine(e.Message)} --verbose shows the stack trace.",
         ExternalException when IsOutOfMemory(e.Message) =>
             $"{FirstLine(e.Message)}{LessMemory(command)}",
         ExternalException => $"torch: {FirstLine(e.Message)}",
         ArgumentException { ParamName: { } name } => e.Message.Replace($" (Parameter '{name}')", "", StringComparison.Ordinal),
-        InvalidDataException or IOException or UnauthorizedAccessException or TrainingFailedException or RankFailedException or ChatTemplateException or NotSupportedException or ArgumentException => e.Message,
+        InvalidDataException or IOException or UnauthorizedAccessException or TrainingFailedException or RewardException or RankFailedException or ChatTemplateException or NotSupportedException or ArgumentException => e.Message,
         _ => $"{e.GetType().Name}: {e.Message} (this is a bug in the program; --verbose shows the stack trace)",
     };
 

@@ -1,5 +1,6 @@
 using NUnit.Framework;
 using OpenWeights.Testing;
+using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Torch;
 
 namespace OpenWeights.Tune.Cli.Tests;
@@ -27,6 +28,18 @@ public sealed class FailuresTests
     public void Other_types_that_fail_to_start_are_faults_of_the_program()
     {
         Assert.That(Report(new TypeInitializationException("OpenWeights.Tune.Something", new InvalidOperationException("no")), verbose: false).Error, Does.Contain("bug in the program"));
+    }
+
+    [Test]
+    public void What_a_class_of_the_users_throws_or_a_reward_cannot_judge_is_no_fault_of_the_program()
+    {
+        using var work = new TemporaryFolder();
+        work.Write("rows.jsonl", """{"messages": [{"role": "user", "content": "Which month is May?"}, {"role": "assistant", "content": "The fifth."}]}""");
+        work.Write("train.yaml", $"output_dir: run\nmodel: {{ path: {Path.Combine(SharedFiles.Root, "datasets", "quickstart", "base")} }}\nadapter: {{ r: 2 }}\ndata: {{ train: rows.jsonl }}\ntraining: {{ max_steps: 2 }}\nevaluation: {{ generate_rows: 0 }}\n");
+        var apart = Owt.Run(work.Root, ExitCode.Failed, "train", "train.yaml", $"training.lr_scheduler={typeof(FallsApart).Assembly.Location}:{nameof(FallsApart)}").Error;
+        Assert.That(apart, Does.Contain("error: OpenWeights.Tune.Cli.Tests.FallsApart failed: DivideByZeroException: ").And.Not.Contain("bug in the program"));
+        var judged = Owt.Run(work.Root, ExitCode.Failed, "train", "train.yaml", "--overwrite", "objective.type=grpo", "objective.num_generations=2", "objective.max_completion_length=2", "objective.rewards=[{type: number}]").Error;
+        Assert.That(judged, Does.Contain("rows.jsonl:1: the reference answer has no number; name its column with the reward's field.").And.Not.Contain("bug in the program"));
     }
 
     [Test]
@@ -64,4 +77,11 @@ public sealed class FailuresTests
             Console.SetError(before);
         }
     }
+}
+
+/// <summary>A schedule that fails.</summary>
+public sealed class FallsApart : IRateSchedule
+{
+    /// <inheritdoc/>
+    public double Factor(long step, RateSettings settings) => step / (step - step);
 }

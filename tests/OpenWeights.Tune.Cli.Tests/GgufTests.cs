@@ -61,6 +61,12 @@ public sealed class GgufTests
             training: { max_steps: 2, micro_batch_size: 1, learning_rate: 1.0e-2, warmup_steps: 0 }
             """);
         Owt.Run(work.Root, 0, "train", "train.yaml");
+
+        // Answers come from the packed weights with the adapter on, and are those of the unpacked ones.
+        string[] asked = ["generate", "--model", "run", "--message", "Which month is May?", "--max-new-tokens", "8"];
+        var packed = Owt.Run(work.Root, 0, asked);
+        Assert.That(packed.Error, Does.Contain("stay packed"));
+        Assert.That(packed.Output, Is.EqualTo(Owt.Run(work.Root, 0, [.. asked, "--quantization", "none"]).Output));
         Owt.Run(work.Root, 0, "export", "--format", "merged", "--model", "base.gguf", "--adapter", "run/adapter", "--output", "merged");
         var card = File.ReadAllText(work.At("merged", "README.md"));
         Assert.That(card, Does.StartWith("---\nbase_model: \"base.gguf\"").And.Contains("lora_alpha: 8").And.Contains("max_steps: 2").And.Contains("names no licence"));

@@ -80,7 +80,7 @@ internal static class InitCommand
             return ExitCode.Success;
         }
 
-        Console.Out.WriteLine($"a {arguments.GetValue(s_family)} model of {Amount.Count(parameters)} parameters with random weights written to {output}");
+        Console.Out.WriteLine($"a model of the family {arguments.GetValue(s_family)} with {Amount.Count(parameters)} random parameters written to {output}");
         return ExitCode.Success;
     }
 

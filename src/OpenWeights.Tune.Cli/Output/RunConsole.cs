@@ -121,7 +121,7 @@ internal sealed class RunConsole : IRunListener
         var more = metrics is { Perplexity: { } perplexity, TokenAccuracy: { } accuracy }
             ? $"perplexity {Amount.Number(perplexity, "F2")}  token accuracy {Amount.Percent(accuracy)}"
             : Shown(metrics.Objective.ToDictionary(static m => m.Key["eval_".Length..], static m => m.Value)).Trim();
-        Line(metrics.Objective.ContainsKey($"eval_{Reward}") ? $"step {metrics.Step}  eval {more}" : $"step {metrics.Step}  eval loss {Amount.Number(metrics.Loss, "F4")}  {more}");
+        Line(metrics.Objective.ContainsKey($"eval_{Reward}") ? $"step {metrics.Step}  eval {more}" : $"step {metrics.Step}  eval loss {Amount.Number(metrics.Loss, "F4")}  {more}".TrimEnd());
     }
 
     // The metrics of preferences, of sampled answers, classes and vectors that fit into a line.

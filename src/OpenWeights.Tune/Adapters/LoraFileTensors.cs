@@ -62,7 +62,8 @@ internal static class LoraFileTensors
         // Complete embeddings and heads have a row for each token, of which there may be more than the base has.
         long[] Shape(WeightSlot slot)
         {
-            var shape = slot.Own?.shape ?? [((LinearLayer)module).OutFeatures, ((LinearLayer)module).InFeatures];
+            // A packed weight has no tensor of its own.
+            var shape = slot.Own?.shape ?? (module is TokenEmbedding { Quantized: { } packed } ? [packed.OutFeatures, packed.InFeatures] : [((LinearLayer)module).OutFeatures, ((LinearLayer)module).InFeatures]);
             return isVocabulary && shape[0] == model.VocabularySize ? [vocabulary, .. shape[1..]] : shape;
         }
 

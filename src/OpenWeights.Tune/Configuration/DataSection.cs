@@ -36,7 +36,7 @@ public sealed record DataSection
     public bool? Packing { get; init; }
 
     /// <summary>Whether rows are packed, before the number of steps is considered.</summary>
-    public bool Packs => Packing ?? true;
+    internal bool Packs => Packing ?? true;
 
     /// <summary>Whether rows are shuffled.</summary>
     [Setting("Shuffle the rows, in a new order each epoch.")]

@@ -1,4 +1,5 @@
 using System.Reflection;
+using OpenWeights.Tune.Extensions;
 
 namespace OpenWeights.Tune.Configuration;
 
@@ -26,7 +27,9 @@ internal static class ObjectiveRules
     internal static IEnumerable<(string Key, string Message)> Of(ObjectiveSection section)
     {
         var plain = new ObjectiveSection();
-        foreach (var setting in SettingInfo.Of(typeof(ObjectiveSection)))
+
+        // A class of the user's takes what settings it likes.
+        foreach (var setting in OwnClass.Is(section.Type) ? [] : SettingInfo.Of(typeof(ObjectiveSection)))
         {
             if (setting.Property.GetCustomAttribute<UsedByAttribute>() is { } used && !used.Types.Contains(section.Type) && !Same(setting.Property.GetValue(section), setting.Property.GetValue(plain)))
             {

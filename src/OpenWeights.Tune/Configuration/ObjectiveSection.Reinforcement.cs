@@ -194,12 +194,12 @@ public sealed partial record ObjectiveSection
     public IReadOnlyList<double> RewardClipRange { get; init; } = [];
 
     /// <summary>Weight of the divergence from the reference of an objective that samples answers.</summary>
-    public double DivergenceWeight => Beta ?? (Type == "rloo" ? 0.05 : 0);
+    internal double DivergenceWeight => Beta ?? (Type == "rloo" ? 0.05 : 0);
 
     /// <summary>Answers per prompt.</summary>
-    public int Generations => NumGenerations ?? (Type == "rloo" ? 2 : 8);
+    internal int Generations => NumGenerations ?? (Type == "rloo" ? 2 : 8);
 
     /// <summary>Micro-batches whose answers are sampled together.</summary>
     /// <param name="training">The training section.</param>
-    public int MicroBatchesTogether(TrainingSection training) => Math.Max(StepsPerGeneration ?? 1, training?.GradientAccumulationSteps ?? 1);
+    internal int MicroBatchesTogether(TrainingSection training) => Math.Max(StepsPerGeneration ?? 1, training?.GradientAccumulationSteps ?? 1);
 }

@@ -82,7 +82,7 @@ public static class SettingCheck
     /// <summary>The bounds of a number in words.</summary>
     /// <param name="least">The least; next to 0 where 0 alone is too little.</param>
     /// <param name="most">Upper bound; infinite for none.</param>
-    public static string Bounds(double least, double most)
+    internal static string Bounds(double least, double most)
     {
         var above = least is > 0 and < 1e-3;
         return double.IsPositiveInfinity(most)

@@ -18,7 +18,7 @@ public sealed record TrainingSection
     public int? MicroBatchSize { get; init; }
 
     /// <summary>Micro-batch size, before the number of steps is considered.</summary>
-    public int RowsAtOnce => MicroBatchSize ?? 4;
+    internal int RowsAtOnce => MicroBatchSize ?? 4;
 
     /// <summary>Micro-batches per optimizer step.</summary>
     [Setting("Micro-batches whose gradients are accumulated for one optimizer step.", Min = 1)]
@@ -39,10 +39,10 @@ public sealed record TrainingSection
     public IRateSchedule? CustomSchedule { get; init; }
 
     /// <summary>The learning rate schedule, chosen by the optimizer if it is not set.</summary>
-    public string Schedule => LrScheduler ?? (HasOwnRate ? "constant" : "cosine");
+    internal string Schedule => LrScheduler ?? (HasOwnRate ? "constant" : "cosine");
 
     /// <summary>Whether the optimizer derives the learning rate from the step itself.</summary>
-    public bool HasOwnRate => Optimizer == "schedule_free_adamw" || (Optimizer == "adafactor" && Adafactor.RelativeStep);
+    internal bool HasOwnRate => Optimizer == "schedule_free_adamw" || (Optimizer == "adafactor" && Adafactor.RelativeStep);
 
     /// <summary>Minimum learning rate as a fraction of learning_rate.</summary>
     [Setting("Final learning rate of the schedule, as a fraction of learning_rate.", Min = 0, Max = 1)]

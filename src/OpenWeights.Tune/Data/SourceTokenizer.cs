@@ -27,6 +27,7 @@ internal sealed class SourceTokenizer
     private long _together;
     private string? _togetherExample;
     private long _rows;
+    private long _leftOut;
 
     internal SourceTokenizer(DataSource source, RowTokenizer tokenizer, int vocabularySize, bool skipBad, bool promptsAlone = false)
     {
@@ -55,6 +56,7 @@ internal sealed class SourceTokenizer
         {
             throw new InvalidDataException(_badRows > 0
                 ? $"{Name}: {(_badRows == 1 ? "its only row is bad" : $"all {_badRows} rows are bad; the first")}: {_badExamples[0]}"
+                : _leftOut > 0 ? $"{Name}: {_files[0].Format} made no row of the {_leftOut} that are in this {(_files.Count > 1 ? "data set" : "file")}."
                 : $"{Name}: this {(_files.Count > 1 ? "data set" : "file")} contains no rows.");
         }
 
@@ -164,6 +166,7 @@ internal sealed class SourceTokenizer
             }
 
             _rows += made.Rows.Count > 0 ? 1 : 0;
+            _leftOut += made.Rows.Count == 0 && made.Problem is null ? 1 : 0;
             _together += made.Together is null ? 0 : 1;
             _togetherExample ??= made.Together;
             for (var i = 0; i < made.Rows.Count; i++)

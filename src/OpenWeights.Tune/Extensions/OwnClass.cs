@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.Reflection;
 using System.Runtime.Loader;
 
@@ -90,6 +91,29 @@ internal static class OwnClass
         {
             throw new InvalidDataException($"{path}: {type.FullName} cannot be created: {e.InnerException?.Message}", e.InnerException);
         }
+    }
+
+    /// <summary>The class named in settings whose code an exception comes from, directly or by a library that it called; null for none.</summary>
+    /// <param name="thrown">The exception.</param>
+    internal static Type? Thrower(Exception thrown)
+    {
+        foreach (var frame in new StackTrace(thrown).GetFrames())
+        {
+            if (frame.GetMethod()?.DeclaringType is { } type)
+            {
+                if (s_loaded.Values.Contains(type.Assembly))
+                {
+                    return type;
+                }
+
+                if (type.Assembly.GetName().Name is { } name && (name == "owt" || name.StartsWith("OpenWeights.Tune", StringComparison.Ordinal)))
+                {
+                    return null;
+                }
+            }
+        }
+
+        return null;
     }
 
     // Its dependencies lie beside it; this library is the one that runs.

@@ -77,6 +77,16 @@ public sealed class OllamaModelfileTests
     }
 
     [Test]
+    public void A_mark_of_turns_that_is_the_BOS_token_too_stays_where_it_is()
+    {
+        // SmolLM2's.
+        const string jinja = "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are Smol.<|im_end|>\n' }}{% endif %}"
+            + "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+        var tokenizer = new Templated(jinja) { SpecialTokens = new Dictionary<string, string> { ["bos_token"] = "<|im_start|>", ["eos_token"] = "<|im_end|>" } };
+        Assert.That(OllamaModelfile.Find(tokenizer) is { } found ? (found.Format.Name, found.DefaultSystem) : default, Is.EqualTo(("ChatML", "You are Smol.")));
+    }
+
+    [Test]
     public void A_Modelfile_has_the_file_the_stop_words_and_the_sampling_of_the_model()
     {
         using var work = new TemporaryFolder();

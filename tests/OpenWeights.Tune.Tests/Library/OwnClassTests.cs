@@ -85,6 +85,23 @@ public sealed class OwnClassTests
     }
 
     [Test]
+    public void An_own_objective_takes_settings_of_the_section_that_built_in_ones_have_for_themselves()
+    {
+        var config = new RunConfig { OutputDir = "x", Model = new ModelSection { Path = s_base }, Data = new DataSection { Train = [new DataSource { Path = "rows.jsonl" }] }, Objective = new ObjectiveSection { Type = "sft", Beta = 3 } };
+        Assert.That(SettingCheck.Problems(config).Select(static p => p.ToString()), Has.One.Contains("objective.beta: the objective sft has no such setting"));
+        Assert.That(SettingCheck.Problems(config with { Objective = new ObjectiveSection { Type = $"{s_here}:{nameof(CrossEntropy)}", Beta = 3 } }), Is.Empty);
+    }
+
+    [Test]
+    public void A_format_that_makes_nothing_or_something_unknown_is_told_as_such()
+    {
+        using var model = LanguageModel.Load(s_base).AddAdapter(new AdapterSection { Rank = 2 });
+        string Message(IDataFormat format) => Assert.Catch(() => model.Train(new RunConfig { Data = new DataSection { Train = [DataSource.Of([TrainingRow.Text("a"), TrainingRow.Text("b")]) with { CustomFormat = format }] } }))!.Message;
+        Assert.That(Message(new Nothing()), Does.Contain("Nothing made no row of the 2 that are in"));
+        Assert.That(Message(new Oddity()), Does.Contain("row 1: Oddity made a row of no known format, with the keys odd; it must have messages"));
+    }
+
+    [Test]
     public void What_an_own_format_throws_names_the_row()
     {
         using var model = LanguageModel.Load(s_base).AddAdapter(new AdapterSection { Rank = 2 });
@@ -231,4 +248,18 @@ public sealed class SameLetters : IAnswerMetric
         ArgumentNullException.ThrowIfNull(expected);
         return expected.Length == 0 ? 1 : (double)expected.Count(given.Contains) / expected.Length;
     }
+}
+
+/// <summary>A format that leaves every row out.</summary>
+public sealed class Nothing : IDataFormat
+{
+    /// <inheritdoc/>
+    public IEnumerable<JsonObject> Read(JsonObject row) => [];
+}
+
+/// <summary>A format whose rows nobody knows.</summary>
+public sealed class Oddity : IDataFormat
+{
+    /// <inheritdoc/>
+    public IEnumerable<JsonObject> Read(JsonObject row) => [new JsonObject { ["odd"] = 1 }];
 }

@@ -34,13 +34,6 @@ public sealed class AfmoeGguf : GgufFamily
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Tensors => [("mlp.expert_bias", "exp_probs_b.bias")];
 
     /// <inheritdoc/>
-    public override int Experts(ConfigJson config)
-    {
-        ArgumentNullException.ThrowIfNull(config);
-        return MixtureKeys.Count(config, Facts);
-    }
-
-    /// <inheritdoc/>
     public override void WriteSettings(ConfigJson config, GgufMetadata metadata)
     {
         ArgumentNullException.ThrowIfNull(config);

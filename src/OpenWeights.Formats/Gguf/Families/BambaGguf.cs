@@ -19,7 +19,7 @@ public sealed class BambaGguf : HybridGguf
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
     [
-        .. base.Modules.Where(static m => !m.HuggingFace.StartsWith("mlp.", StringComparison.Ordinal) && m.HuggingFace != "post_attention_layernorm"),
+        .. MixtureKeys.WithoutFeedForward(base.Modules).Where(static m => m.HuggingFace != "post_attention_layernorm"),
         ("pre_ff_layernorm", "ffn_norm"),
         ("feed_forward.gate_proj", "ffn_gate"),
         ("feed_forward.up_proj", "ffn_up"),

@@ -31,7 +31,7 @@ public sealed class FalconH1Gguf : GgufFamily
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
     [
-        .. base.Modules.Where(static m => !m.HuggingFace.StartsWith("mlp.", StringComparison.Ordinal) && m.HuggingFace != "post_attention_layernorm"),
+        .. MixtureKeys.WithoutFeedForward(base.Modules).Where(static m => m.HuggingFace != "post_attention_layernorm"),
         ("feed_forward.gate_proj", "ffn_gate"),
         ("feed_forward.up_proj", "ffn_up"),
         ("feed_forward.down_proj", "ffn_down"),

@@ -368,9 +368,13 @@ public abstract partial class GgufFamily
         return config.Int("num_hidden_layers");
     }
 
-    /// <summary>The number of experts of a layer; 0 where the family has none.</summary>
+    /// <summary>The number of experts of a layer; 0 where the family has none. Unless a family says otherwise it is num_experts or num_local_experts.</summary>
     /// <param name="config">The model's config.json.</param>
-    public virtual int Experts(ConfigJson config) => 0;
+    public virtual int Experts(ConfigJson config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return Facts.Experts is null ? 0 : MixtureKeys.Count(config, Facts);
+    }
 
     /// <summary>The rope_scaling for a file's keys; null for none.</summary>
     /// <param name="file">The GGUF file.</param>

@@ -19,7 +19,7 @@ public sealed class GptOssGguf : GgufFamily
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
     [
-        .. base.Modules.Where(static m => !m.HuggingFace.StartsWith("mlp.", StringComparison.Ordinal) && m.HuggingFace != "post_attention_layernorm"),
+        .. MixtureKeys.WithoutFeedForward(base.Modules).Where(static m => m.HuggingFace != "post_attention_layernorm"),
         ("post_attention_layernorm", "post_attention_norm"),
         ("mlp.router", "ffn_gate_inp"),
     ];
@@ -34,13 +34,6 @@ public sealed class GptOssGguf : GgufFamily
         new GateUpSplit("mlp.experts.gate_up_proj_bias", "ffn_gate_exps.bias", "ffn_up_exps.bias", GateUpOrder.Interleaved),
         new TransposedSplit("mlp.experts.down_proj", "ffn_down_exps.weight"),
     ];
-
-    /// <inheritdoc/>
-    public override int Experts(ConfigJson config)
-    {
-        ArgumentNullException.ThrowIfNull(config);
-        return MixtureKeys.Count(config, Facts);
-    }
 
     /// <inheritdoc/>
     public override void WriteSettings(ConfigJson config, GgufMetadata metadata)

@@ -22,7 +22,7 @@ public sealed class GraniteHybridGguf : HybridGguf
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
     [
-        .. base.Modules.Where(static m => !m.HuggingFace.StartsWith("mlp.", StringComparison.Ordinal)),
+        .. MixtureKeys.WithoutFeedForward(base.Modules),
         .. MambaSection.Modules("mamba"),
         ("shared_mlp.input_linear", "ffn_gate"),
         ("shared_mlp.input_linear", "ffn_up"),

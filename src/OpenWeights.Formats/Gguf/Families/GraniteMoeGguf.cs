@@ -19,7 +19,7 @@ public class GraniteMoeGguf : GraniteGguf
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
     [
-        .. base.Modules.Where(static m => !m.HuggingFace.StartsWith("mlp.", StringComparison.Ordinal)),
+        .. MixtureKeys.WithoutFeedForward(base.Modules),
         ("block_sparse_moe.router.layer", "ffn_gate_inp"),
         ("block_sparse_moe.output_linear", "ffn_down_exps"),
         ("shared_mlp.output_linear", "ffn_down_shexp"),
@@ -34,13 +34,6 @@ public class GraniteMoeGguf : GraniteGguf
 
     /// <inheritdoc/>
     public override bool IsOf(GgufFile file) => (file?.Metadata.Int(SharedKey) ?? 0) == 0;
-
-    /// <inheritdoc/>
-    public override int Experts(ConfigJson config)
-    {
-        ArgumentNullException.ThrowIfNull(config);
-        return MixtureKeys.Count(config, Facts);
-    }
 
     /// <inheritdoc/>
     public override void WriteSettings(ConfigJson config, GgufMetadata metadata)

@@ -16,7 +16,7 @@ public sealed class HunYuanMoeGguf : HunYuanDenseGguf
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
     [
-        .. base.Modules.Where(static m => !m.HuggingFace.StartsWith("mlp.", StringComparison.Ordinal)),
+        .. MixtureKeys.WithoutFeedForward(base.Modules),
         ("mlp.gate.wg", "ffn_gate_inp"),
         .. MixtureKeys.Experts(),
         .. MixtureKeys.Shared("mlp.shared_mlp"),

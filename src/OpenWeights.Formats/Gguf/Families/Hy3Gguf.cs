@@ -28,13 +28,6 @@ public sealed class Hy3Gguf : GgufFamily
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Tensors => [("mlp.expert_bias", "exp_probs_b")];
 
     /// <inheritdoc/>
-    public override int Experts(ConfigJson config)
-    {
-        ArgumentNullException.ThrowIfNull(config);
-        return MixtureKeys.Count(config, Facts);
-    }
-
-    /// <inheritdoc/>
     public override void WriteSettings(ConfigJson config, GgufMetadata metadata)
     {
         ArgumentNullException.ThrowIfNull(config);

@@ -22,7 +22,7 @@ public sealed class Llama4Gguf : GgufFamily
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
     [
-        .. base.Modules.Where(static m => !m.HuggingFace.StartsWith("mlp.", StringComparison.Ordinal)),
+        .. MixtureKeys.WithoutFeedForward(base.Modules),
         ("feed_forward.gate_proj", "ffn_gate"),
         ("feed_forward.up_proj", "ffn_up"),
         ("feed_forward.down_proj", "ffn_down"),
@@ -36,13 +36,6 @@ public sealed class Llama4Gguf : GgufFamily
         new GateUpSplit("feed_forward.experts.gate_up_proj", "ffn_gate_exps.weight", "ffn_up_exps.weight", GateUpOrder.Transposed),
         new TransposedSplit("feed_forward.experts.down_proj", "ffn_down_exps.weight"),
     ];
-
-    /// <inheritdoc/>
-    public override int Experts(ConfigJson config)
-    {
-        ArgumentNullException.ThrowIfNull(config);
-        return MixtureKeys.Count(config, Facts);
-    }
 
     /// <inheritdoc/>
     public override void WriteSettings(ConfigJson config, GgufMetadata metadata)

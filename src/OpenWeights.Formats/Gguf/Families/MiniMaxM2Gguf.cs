@@ -19,7 +19,7 @@ public sealed class MiniMaxM2Gguf : GgufFamily
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
     [
-        .. base.Modules.Where(static m => !m.HuggingFace.StartsWith("mlp.", StringComparison.Ordinal)),
+        .. MixtureKeys.WithoutFeedForward(base.Modules),
         ("self_attn.q_norm", "attn_q_norm"),
         ("self_attn.k_norm", "attn_k_norm"),
         ("block_sparse_moe.gate", "ffn_gate_inp"),
@@ -28,13 +28,6 @@ public sealed class MiniMaxM2Gguf : GgufFamily
 
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Tensors => [("block_sparse_moe.e_score_correction_bias", "exp_probs_b.bias")];
-
-    /// <inheritdoc/>
-    public override int Experts(ConfigJson config)
-    {
-        ArgumentNullException.ThrowIfNull(config);
-        return MixtureKeys.Count(config, Facts);
-    }
 
     /// <inheritdoc/>
     public override void WriteSettings(ConfigJson config, GgufMetadata metadata)

@@ -19,7 +19,7 @@ public sealed class MixtralGguf : GgufFamily
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
     [
-        .. base.Modules.Where(static m => !m.HuggingFace.StartsWith("mlp.", StringComparison.Ordinal)),
+        .. MixtureKeys.WithoutFeedForward(base.Modules),
         ("block_sparse_moe.gate", "ffn_gate_inp"),
         ("block_sparse_moe.experts.*.w1", "ffn_gate_exps"),
         ("block_sparse_moe.experts.*.w2", "ffn_down_exps"),

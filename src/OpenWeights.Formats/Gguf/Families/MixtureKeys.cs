@@ -28,6 +28,11 @@ internal static class MixtureKeys
     internal static IReadOnlyList<(string HuggingFace, string Gguf)> Shared(string module = "mlp.shared_experts") =>
         [($"{module}.gate_proj", "ffn_gate_shexp"), ($"{module}.up_proj", "ffn_up_shexp"), ($"{module}.down_proj", "ffn_down_shexp")];
 
+    /// <summary>Modules without those of a dense feed-forward, for a family that has others in their place.</summary>
+    /// <param name="modules">The modules.</param>
+    internal static IEnumerable<(string HuggingFace, string Gguf)> WithoutFeedForward(IEnumerable<(string HuggingFace, string Gguf)> modules) =>
+        modules.Where(static m => !m.HuggingFace.StartsWith("mlp.", StringComparison.Ordinal));
+
     /// <summary>A number of experts, which is num_experts or num_local_experts.</summary>
     /// <param name="config">The model's config.json.</param>
     /// <param name="facts">Facts of the family.</param>

@@ -16,17 +16,10 @@ public sealed class PhiMoeGguf : GgufFamily
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
     [
-        .. base.Modules.Where(static m => !m.HuggingFace.StartsWith("mlp.", StringComparison.Ordinal)),
+        .. MixtureKeys.WithoutFeedForward(base.Modules),
         ("block_sparse_moe.gate", "ffn_gate_inp"),
         .. MixtureKeys.MixtralExperts,
     ];
-
-    /// <inheritdoc/>
-    public override int Experts(ConfigJson config)
-    {
-        ArgumentNullException.ThrowIfNull(config);
-        return MixtureKeys.Count(config, Facts);
-    }
 
     /// <inheritdoc/>
     public override void WriteSettings(ConfigJson config, GgufMetadata metadata)

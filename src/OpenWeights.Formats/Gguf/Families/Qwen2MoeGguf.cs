@@ -19,7 +19,7 @@ public class Qwen2MoeGguf : GgufFamily
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
     [
-        .. base.Modules.Where(static m => !m.HuggingFace.StartsWith("mlp.", StringComparison.Ordinal)),
+        .. MixtureKeys.WithoutFeedForward(base.Modules),
         ("mlp.gate", "ffn_gate_inp"),
         ("mlp.experts.*.gate_proj", "ffn_gate_exps"),
         ("mlp.experts.*.down_proj", "ffn_down_exps"),
@@ -32,13 +32,6 @@ public class Qwen2MoeGguf : GgufFamily
 
     /// <summary>Whether llama.cpp normalizes the weights of the selected experts.</summary>
     protected virtual bool NormalizesWeights => false;
-
-    /// <inheritdoc/>
-    public override int Experts(ConfigJson config)
-    {
-        ArgumentNullException.ThrowIfNull(config);
-        return config.Int("num_experts", config.Int("num_local_experts", Facts.Experts!.Count));
-    }
 
     /// <inheritdoc/>
     public override void WriteSettings(ConfigJson config, GgufMetadata metadata)

@@ -71,7 +71,7 @@ public sealed class Qwen35MoeGguf : Qwen35Gguf
 
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
-        [.. base.Modules.Where(static m => !m.HuggingFace.StartsWith("mlp.", StringComparison.Ordinal)), .. QwenExperts.Modules];
+        [.. MixtureKeys.WithoutFeedForward(base.Modules), .. QwenExperts.Modules];
 
     /// <inheritdoc/>
     public override int Experts(ConfigJson config) => QwenExperts.Count(config, Facts);

@@ -16,7 +16,7 @@ public sealed class Qwen3NextGguf : QwenHybridGguf
     /// <inheritdoc/>
     public override IReadOnlyList<(string HuggingFace, string Gguf)> Modules =>
     [
-        .. base.Modules.Where(static m => !m.HuggingFace.StartsWith("mlp.", StringComparison.Ordinal)),
+        .. MixtureKeys.WithoutFeedForward(base.Modules),
         ("linear_attn.in_proj_qkvz", "attn_qkv"),
         ("linear_attn.in_proj_qkvz", "attn_gate"),
         ("linear_attn.in_proj_ba", "ssm_ba"),

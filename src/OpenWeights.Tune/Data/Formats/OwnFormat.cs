@@ -17,11 +17,24 @@ internal sealed class OwnFormat(IDataFormat own, RowKind? kind) : IRowFormat
     public bool Recognizes(JsonObject row) => true;
 
     /// <inheritdoc/>
-    public IReadOnlyList<TokenRow> Read(DataRow row, RowTokenizer tokenizer) => [.. Rows(row).SelectMany(r => RowFormats.Find("auto", r, r, kind).Read(r, tokenizer))];
+    public IReadOnlyList<TokenRow> Read(DataRow row, RowTokenizer tokenizer) => [.. Rows(row).SelectMany(r => Of(r).Read(r, tokenizer))];
 
     /// <inheritdoc/>
     public (int[] Prompt, string PromptText, string Answer)? Question(DataRow row, RowTokenizer tokenizer) =>
-        Rows(row).FirstOrDefault() is { } first ? RowFormats.Find("auto", first, first, kind).Question(first, tokenizer) : null;
+        Rows(row).FirstOrDefault() is { } first ? Of(first).Question(first, tokenizer) : null;
+
+    private IRowFormat Of(DataRow made)
+    {
+        try
+        {
+            return RowFormats.Find("auto", made, made, kind);
+        }
+        catch (InvalidDataException e)
+        {
+            throw new InvalidDataException(
+                $"{made.Place}: {Name} made a row of no known format, with the keys {string.Join(", ", made.Json.Select(static p => p.Key))}; it must have messages, prompt and completion, text, chosen and rejected, or input_ids and labels.", e);
+        }
+    }
 
     private List<DataRow> Rows(DataRow row)
     {

@@ -50,8 +50,19 @@ internal static class OllamaModelfile
             return null;
         }
 
+        // Ollama puts a BOS token before the text where the file says so; of SmolLM2 it is the mark that begins every turn, and stays.
         var template = ChatTemplate.Parse(jinja, tokenizer.ChatTemplateName);
-        string? Rendered(JsonArray messages, int year) => Render(template, tokenizer, messages, year);
+        return Find(template, tokenizer, tokenizer.SpecialTokens.GetValueOrDefault("bos_token")) ?? Find(template, tokenizer, bos: null);
+    }
+
+    private static (OllamaFormat Format, string? DefaultSystem)? Find(ChatTemplate template, ITokenizer tokenizer, string? bos)
+    {
+        string? Rendered(JsonArray messages, int year)
+        {
+            var text = Render(template, tokenizer, messages, year);
+            return bos is { Length: > 0 } && text?.StartsWith(bos, StringComparison.Ordinal) == true ? text[bos.Length..] : text;
+        }
+
         foreach (var format in OllamaFormat.All)
         {
             if (DefaultSystem(format, Rendered(Chat(null, 1), 2024)) is not { } own)
@@ -94,16 +105,13 @@ internal static class OllamaModelfile
     {
         try
         {
-            var text = template.Render(new ChatTemplateInput
+            return template.Render(new ChatTemplateInput
             {
                 Messages = messages.DeepClone().AsArray(),
                 AddGenerationPrompt = true,
                 SpecialTokens = tokenizer.SpecialTokens,
                 Now = new DateTimeOffset(year, 3, 4, 5, 6, 7, TimeSpan.Zero),
             });
-
-            // Ollama puts a BOS token before the text where the file says so.
-            return tokenizer.SpecialTokens.GetValueOrDefault("bos_token") is { Length: > 0 } bos && text.StartsWith(bos, StringComparison.Ordinal) ? text[bos.Length..] : text;
         }
         catch (ChatTemplateException)
         {
