@@ -4,6 +4,7 @@ using OpenWeights.Tune.Cli.Output;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Evaluation;
+using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Training;
 
@@ -84,7 +85,9 @@ internal static class ValidateCommand
     {
         var config = file.Config;
         findings.Problems.AddRange(RunCheck.Problems(file));
-        if (findings.Problems.Any(static p => !s_besideRows.Contains(p.Key.Split('.')[0])))
+
+        // Which rows are wanted is a question of the objective, which is not there where a class of the user's is wrong.
+        if (findings.Problems.Any(p => (p.Key == "objective.type" && OwnClass.Is(config.Objective.Type)) || !s_besideRows.Contains(p.Key.Split('.')[0])))
         {
             return;
         }
