@@ -120,7 +120,7 @@ public sealed class OllamaModelfileTests
             return new Templated(json["chat_template"]!.ToString()) { SpecialTokens = special };
         }
 
-        public IReadOnlyDictionary<string, string> SpecialTokens { get; private init; } = new Dictionary<string, string> { ["bos_token"] = "<s>", ["eos_token"] = "</s>" };
+        public IReadOnlyDictionary<string, string> SpecialTokens { get; init; } = new Dictionary<string, string> { ["bos_token"] = "<s>", ["eos_token"] = "</s>" };
 
         public string? ChatTemplateFor(bool withTools) => ChatTemplateText;
 
