@@ -212,8 +212,8 @@ internal class FileTensors(CausalLanguageModel model, ITensorSource file) : Adap
 
         using var nothing = no_grad();
         using var scope = NewDisposeScope();
-        var value = TensorFiles.Read(file, PeftFolder.FileName(fileName), slot.Own!.dtype, DeviceOf(fileName));
-        return value.shape.SequenceEqual(slot.Own.shape) && value.eq(slot.Own).all().item<bool>() ? null : Parameter(value, trained: false);
+        var value = TensorFiles.Read(file, PeftFolder.FileName(fileName), slot.Own?.dtype ?? Model.DType, DeviceOf(fileName));
+        return slot.Own is { } own && value.shape.SequenceEqual(own.shape) && value.eq(own).all().item<bool>() ? null : Parameter(value, trained: false);
     }
 
     public override Tensor? BeforeTraining(string fileName, WeightSlot slot)
@@ -290,7 +290,7 @@ internal sealed class AskedTensors(CausalLanguageModel model, ITensorSource file
 
     public override Parameter? Frozen(string fileName, WeightSlot slot)
     {
-        Asked.Allow(fileName, slot.Own!.shape);
+        Asked.Allow(fileName, slot.Own?.shape ?? [Model.VocabularySize, Model.Config.HiddenSize]);
         return null;
     }
 }

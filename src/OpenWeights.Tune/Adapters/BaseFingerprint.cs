@@ -100,6 +100,7 @@ internal sealed class BaseFingerprint
     private static long[] Shape(nn.Module module) => module switch
     {
         LinearLayer layer => [layer.OutFeatures, layer.InFeatures],
+        TokenEmbedding { Quantized: { } packed } => [packed.OutFeatures, packed.InFeatures],
         TokenEmbedding embedding => [embedding.Slots[0].Own!.size(0), embedding.Slots[0].Own!.size(1)],
         _ => [],
     };
@@ -145,7 +146,7 @@ internal sealed class BaseFingerprint
             return new Sample(name, shape, ToArray(picked), false);
         }
 
-        var quantized = ((LinearLayer)module).Quantized!;
+        var quantized = module is TokenEmbedding embedding ? embedding.Quantized! : ((LinearLayer)module).Quantized!;
         return new Sample(name, shape, [.. places.Select(p => ToArray(quantized.Rows(p.Row, 1, float32).cpu().view(-1))[p.Column])], true);
     }
 

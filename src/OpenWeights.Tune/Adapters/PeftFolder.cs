@@ -42,6 +42,7 @@ internal static class PeftFolder
         }
 
         using var stored = Weights(folder, model.Config.Names);
+        RequireUnpacked(model, stored);
         var source = folder.Config.DeepClone().AsObject();
         config = PatternOrder.Settled(model, config, source);
         var adapter = kind.Load(model, config, stored, source, warn);
@@ -81,6 +82,15 @@ internal static class PeftFolder
         }
 
         adapter.Fingerprint = anyBase ? null : fingerprint;
+    }
+
+    // Rows of an embedding that stays packed as a GGUF file has it are only read.
+    private static void RequireUnpacked(CausalLanguageModel model, ITensorSource weights)
+    {
+        if (model.Stack.Embedding.Quantized is not null && weights.Tensors.Any(t => t.Name.StartsWith(FileName($"{model.Config.Names.EmbeddingModule}."), StringComparison.Ordinal)))
+        {
+            throw new InvalidDataException($"{weights.Location}: this adapter changes the embedding, which stays packed here as its file has it; unpack the base with --quantization none.");
+        }
     }
 
     // A single NaN makes every answer empty, in any server of the adapter.
