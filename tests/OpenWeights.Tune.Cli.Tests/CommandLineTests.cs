@@ -129,7 +129,7 @@ public sealed class CommandLineTests
     public void Capitals_count_for_nothing()
     {
         using var folder = new TemporaryFolder();
-        Assert.That(Owt.Run(folder.Root, 0, "INIT", "--family", "LLAMA", "--dtype", "BFloat16", "--hidden-size", "16", "--layers", "1", "--vocab-size", "32", "--output", "tiny").Output, Does.Contain("a llama model"));
+        Assert.That(Owt.Run(folder.Root, 0, "INIT", "--family", "LLAMA", "--dtype", "BFloat16", "--hidden-size", "16", "--layers", "1", "--vocab-size", "32", "--output", "tiny").Output, Does.Contain("a model of the family llama "));
         Assert.That(Owt.Run(folder.Root, 1, "export", "--format", "PEFT", "--model", "tiny", "--output", "o").Error, Does.Contain("--format peft wants --adapter"));
     }
 
