@@ -13,6 +13,8 @@ namespace OpenWeights.Tune.Decoding.Decode;
 internal sealed unsafe class DecodeAttention(
     AttentionSettings settings, DecodeProducts heads, DecodeProducts output, (DecodeNorm Query, DecodeNorm Key, bool AllHeads)? norms, DecodeRope? rope, DecodeBuffer? sinks) : IDecodePart
 {
+    private const int MostParts = 1 << 14;
+
     // Elements of values: a cache line in bfloat16.
     private const nint ColumnsOfPiece = 32;
 
@@ -149,7 +151,7 @@ internal sealed unsafe class DecodeAttention(
     private int Tasks(DecodeState state) => (int)(state.RowCount * _shape.KeyValueHeads);
 
     // Number of parts that the keys of a head are split into, where threads would be idle otherwise.
-    private int Pieces(DecodeState state) => Tasks(state) % state.Threads == 0 || Tasks(state) > 4 * state.Threads ? 1 : state.Threads;
+    private int Pieces(DecodeState state) => Tasks(state) % state.Threads == 0 || Tasks(state) > 4 * state.Threads ? 1 : Math.Min(state.Threads, MostParts / Tasks(state));
 
     // The same of the columns of the values: whole cache lines.
     private int ColumnPieces(DecodeState state) => (int)Math.Clamp(_shape.Width / ColumnsOfPiece, 1, Pieces(state));
