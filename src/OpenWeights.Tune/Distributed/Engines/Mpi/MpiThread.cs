@@ -9,9 +9,11 @@ namespace OpenWeights.Tune.Distributed.Engines.Mpi;
 /// </summary>
 internal sealed partial class MpiThread : IDisposable
 {
-    // A message within a machine takes some microseconds; a pause of 50 us takes about 100.
+    // A message within a machine takes some microseconds; a pause of 50 us takes about 100. Where nobody waits, each look takes a core from who computes.
     private const int Looks = 64;
+    private const int LooksBeside = 2;
     private const uint PauseMicroseconds = 50;
+    private const uint PauseBeside = 400;
     private const int Tags = 15000;
 
     private readonly BlockingCollection<MpiPending> _given = [];
@@ -19,6 +21,7 @@ internal sealed partial class MpiThread : IDisposable
     private readonly MpiLibrary _mpi;
     private readonly TaskCompletionSource _started = new();
     private Exception? _failure;
+    private int _waiters;
     private volatile bool _isGivenUp;
 
     internal MpiThread(MpiLibrary mpi, TimeSpan limit)
@@ -40,6 +43,24 @@ internal sealed partial class MpiThread : IDisposable
     internal int Rank { get; private set; }
 
     internal int Size { get; private set; }
+
+    /// <summary>Waits for an operation, which advances faster meanwhile.</summary>
+    /// <param name="pending">The operation.</param>
+    /// <param name="limit">For how long.</param>
+    /// <param name="cancelled">Ends the waiting.</param>
+    /// <returns>Whether it is over.</returns>
+    internal bool Wait(MpiPending pending, TimeSpan limit, CancellationToken cancelled)
+    {
+        _ = Interlocked.Increment(ref _waiters);
+        try
+        {
+            return pending.Wait(limit, cancelled);
+        }
+        finally
+        {
+            _ = Interlocked.Decrement(ref _waiters);
+        }
+    }
 
     internal void Give(MpiPending pending) => _given.Add(pending);
 
@@ -81,22 +102,23 @@ internal sealed partial class MpiThread : IDisposable
         }
 
         var (active, tag, idle) = (new List<MpiPending>(), 0, 0);
+        MpiException? broken = null;
         while (!_isGivenUp && Take(active, out var given))
         {
             if (given is not null)
             {
                 active.Add(given);
-                Try(given, () => given.Operation.Begin(tag));
+                broken ??= Try(() => given.Operation.Begin(tag));
                 tag = (tag + 2) % (2 * Tags);
                 idle = 0;
             }
 
             var changed = false;
-            for (var i = 0; i < active.Count; i++)
+            for (var i = 0; i < active.Count && broken is null; i++)
             {
                 var pending = active[i];
-                Try(pending, () => changed |= pending.Operation.Advance());
-                if (pending.IsOver || pending.Operation.IsDone)
+                broken = Try(() => changed |= pending.Operation.Advance());
+                if (broken is null && pending.Operation.IsDone)
                 {
                     active.RemoveAt(i--);
                     pending.Operation.Free();
@@ -105,10 +127,19 @@ internal sealed partial class MpiThread : IDisposable
                 }
             }
 
-            idle = changed ? 0 : idle + 1;
-            if (idle > Looks)
+            if (broken is not null)
             {
-                _ = usleep(PauseMicroseconds);
+                // MPI may still write to where it was to receive: it is not called again, and nothing is freed.
+                active.ForEach(p => p.Complete(broken));
+                active.Clear();
+                continue;
+            }
+
+            idle = changed ? 0 : idle + 1;
+            var isAwaited = Volatile.Read(ref _waiters) > 0;
+            if (idle > (isAwaited ? Looks : LooksBeside))
+            {
+                _ = usleep(isAwaited ? PauseMicroseconds : PauseBeside);
             }
             else if (idle > 0)
             {
@@ -116,7 +147,7 @@ internal sealed partial class MpiThread : IDisposable
             }
         }
 
-        if (!_isGivenUp)
+        if (!_isGivenUp && broken is null)
         {
             _mpi.End();
         }
@@ -134,15 +165,16 @@ internal sealed partial class MpiThread : IDisposable
         return _given.TryTake(out given, Timeout.Infinite);
     }
 
-    private static void Try(MpiPending pending, Action action)
+    private static MpiException? Try(Action action)
     {
         try
         {
             action();
+            return null;
         }
         catch (MpiException e)
         {
-            pending.Complete(e);
+            return e;
         }
     }
 
