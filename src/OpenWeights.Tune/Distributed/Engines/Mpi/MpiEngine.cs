@@ -101,7 +101,7 @@ internal sealed unsafe class MpiEngine : ICollectives
                 _ = Encoding.UTF8.GetBytes(text, new Span<byte>(bytes, TextBytes - 1));
             }
 
-            new Pending(this, "a text of rank 0", 0, new MpiPending(new MpiBroadcast(_group, (nint)bytes, TextBytes, 0)), []).Give().Wait();
+            new Pending(this, "a text of rank 0", 0, new MpiPending(new MpiBroadcast(_group, (nint)bytes, TextBytes, 0), "a text of rank 0"), []).Give().Wait();
             return Marshal.PtrToStringUTF8((nint)bytes) ?? "";
         }
         finally
@@ -139,7 +139,7 @@ internal sealed unsafe class MpiEngine : ICollectives
 
         Channel?.ThrowIfFailed();
         var label = $"{what} of {described.numel()} {described.dtype}";
-        return new Pending(this, label, _activity.Begin(label), new MpiPending(operation), kept).Give();
+        return new Pending(this, label, _activity.Begin(label), new MpiPending(operation, label), kept).Give();
     }
 
     private sealed class Pending(MpiEngine engine, string label, long number, MpiPending pending, Tensor[] kept) : IPendingCollective

@@ -14,7 +14,10 @@ internal sealed partial class MpiThread : IDisposable
     private const int LooksBeside = 2;
     private const uint PauseMicroseconds = 50;
     private const uint PauseBeside = 400;
-    private const int Tags = 15000;
+
+    // Tags are below 2^15, which any MPI allows: 256 operations in a row, of which fewer are active at a time, 64 marks of what they are, and two for each.
+    private const int Numbers = 256;
+    private const int MostActive = 64;
 
     private readonly BlockingCollection<MpiPending> _given = [];
     private readonly Thread _thread;
@@ -101,15 +104,16 @@ internal sealed partial class MpiThread : IDisposable
             _started.SetResult();
         }
 
-        var (active, tag, idle) = (new List<MpiPending>(), 0, 0);
+        var (active, number, idle) = (new List<MpiPending>(), 0, 0);
         MpiException? broken = null;
         while (!_isGivenUp && Take(active, out var given))
         {
             if (given is not null)
             {
                 active.Add(given);
+                var tag = 2 * ((number * MpiPending.Marks) + given.Mark);
                 broken ??= Try(() => given.Operation.Begin(tag));
-                tag = (tag + 2) % (2 * Tags);
+                number = (number + 1) % Numbers;
                 idle = 0;
             }
 
@@ -156,6 +160,12 @@ internal sealed partial class MpiThread : IDisposable
     // The next operation; waits for one where none is active. False when there will be none.
     private bool Take(List<MpiPending> active, out MpiPending? given)
     {
+        if (active.Count >= MostActive)
+        {
+            given = null;
+            return true;
+        }
+
         if (active.Count > 0)
         {
             _ = _given.TryTake(out given);
@@ -183,11 +193,22 @@ internal sealed partial class MpiThread : IDisposable
 }
 
 /// <summary>An operation given to MPI's thread.</summary>
-internal sealed class MpiPending(MpiOperation operation)
+/// <param name="operation">The operation.</param>
+/// <param name="label">What it is: "all-reduce of 12 Float32".</param>
+internal sealed class MpiPending(MpiOperation operation, string label)
 {
+    /// <summary>Number of marks.</summary>
+    internal const int Marks = 64;
+
     private readonly TaskCompletionSource<MpiException?> _end = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     internal MpiOperation Operation => operation;
+
+    /// <summary>
+    /// A number of what it is, the same on all ranks. Messages of ranks that do something else than each other must not meet: where a longer one comes than is
+    /// expected, some MPIs write behind the memory for it.
+    /// </summary>
+    internal int Mark { get; } = (int)(label.Aggregate(2166136261u, static (hash, c) => (hash ^ c) * 16777619) % Marks);
 
     /// <summary>Whether it is complete or has failed.</summary>
     internal bool IsOver => _end.Task.IsCompleted;
