@@ -27,7 +27,7 @@ internal sealed class GradientRows : IPendingCollective, IDisposable
     {
         using var scope = NewDisposeScope();
         using Scalar zero = 0;
-        var has = values.ne(zero).any(1).to(float32);
+        var has = values.eq(zero).all(1).logical_not().to(float32);
         ranks.Collectives.BeginAllReduceSum(has).Wait();
         var rows = has.nonzero().view(-1);
         if (rows.numel() > Most * values.size(0))
