@@ -14,12 +14,9 @@ namespace OpenWeights.Tune.Distributed;
 /// <summary>How a process becomes one of several ranks.</summary>
 internal static partial class RankStart
 {
-    private static PosixSignalRegistration? s_userSignal;
     private static readonly TimeSpan s_grace = TimeSpan.FromSeconds(10);
 
     private const int ProcessorsOnline = 84;
-    private const int UserSignal = 10;
-    private const int UserSignalOfBsd = 30;
     private const string GpusVariable = "CUDA_VISIBLE_DEVICES";
     private const string ThreadsVariable = "OMP_NUM_THREADS";
 
@@ -101,7 +98,6 @@ internal static partial class RankStart
             }
 
             HasJoined = true;
-            IgnoreMpirun();
             EndLate(channel);
             return usesGpu
                 ? new RankGroup(NcclEngine.Start(channel, environment.Size, activity, limits, mpi), channel)
@@ -127,15 +123,6 @@ internal static partial class RankStart
         {
             group.Channel.Fail(e.Message.Split('\n')[0].TrimEnd('.') + ".");
             throw;
-        }
-    }
-
-    // MPICH's mpirun tells the other ranks of one that died by a signal that would end them, before they have said which it was.
-    private static void IgnoreMpirun()
-    {
-        if (!OperatingSystem.IsWindows())
-        {
-            s_userSignal ??= PosixSignalRegistration.Create((PosixSignal)(OperatingSystem.IsLinux() ? UserSignal : UserSignalOfBsd), static context => context.Cancel = true);
         }
     }
 

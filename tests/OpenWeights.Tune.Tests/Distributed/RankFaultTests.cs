@@ -25,8 +25,8 @@ public sealed partial class RankFaultTests
         Assert.That(kill(ids[victim], Kill), Is.Zero);
         RequireEnd(processes, watch);
 
-        // Open MPI's mpirun may be faster, and end the other ranks itself.
-        Assert.That(processes.Output, engine == "openmpi" ? Does.Contain(Named(victim, "ended without a word")).Or.Contain("exited on signal 9") : Does.Contain(Named(victim, "ended without a word")));
+        // An mpirun may be faster, and end the other ranks itself: MPICH's kills them within milliseconds, whatever it is told.
+        Assert.That(processes.Output, engine != "nccl" ? Does.Contain(Named(victim, "ended without a word")).Or.Contain("exited on signal 9").Or.Contain("Killed (signal 9)") : Does.Contain(Named(victim, "ended without a word")));
     }
 
     [Test]
