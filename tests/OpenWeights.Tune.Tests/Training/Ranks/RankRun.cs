@@ -71,10 +71,10 @@ internal sealed record RankRun(IReadOnlyList<StepMetrics> Steps, IReadOnlyList<E
     internal void RequireSame(RankRun one)
     {
         Assert.That(Losses, Is.EqualTo(one.Losses).Within(1e-3).Percent, "losses");
-        foreach (var (norm, expected) in Norms.Zip(one.Norms))
+        foreach (var (norm, wanted) in Norms.Zip(one.Norms))
         {
             // Where gradients cancel, what is left has the rounding of what was there.
-            Assert.That(norm, Is.EqualTo(expected).Within(Math.Max(1e-6, 2e-5 * expected)), "gradient norms");
+            Assert.That(norm, Is.EqualTo(wanted).Within(Math.Max(1e-6, 2e-5 * wanted)), "gradient norms");
         }
 
         Assert.That(Steps.Select(static s => (s.Step, s.Epoch, s.Tokens, s.TargetTokens, s.LearningRate)), Is.EqualTo(one.Steps.Select(static s => (s.Step, s.Epoch, s.Tokens, s.TargetTokens, s.LearningRate))));
