@@ -131,14 +131,14 @@ public sealed class UnitTests
         var given = Enumerable.Range(0, ranks).Select(rank =>
         {
             var random = new Random(rank);
-            var values = new float[100, 7];
+            var values = new float[100 * 7];
             for (var i = 0; i < touched; i++)
             {
                 // The last row of each rank has what a sum of zeros would hide.
                 var row = random.Next(100);
                 for (var column = 0; column < 7; column++)
                 {
-                    values[row, column] = i == touched - 1 && column == 3 ? float.NaN : (float)random.NextDouble() - 0.5f;
+                    values[(row * 7) + column] = i == touched - 1 && column == 3 ? float.NaN : (float)random.NextDouble() - 0.5f;
                 }
             }
 
@@ -147,7 +147,7 @@ public sealed class UnitTests
         ThreadRanks.Run(ranks, group =>
         {
             using var scope = NewDisposeScope();
-            var values = tensor(given[group.Rank]);
+            var values = tensor(given[group.Rank]).view(100, 7);
             using (no_grad())
             {
                 GradientRows.BeginSum(group, values).Wait();
@@ -156,7 +156,7 @@ public sealed class UnitTests
             sums[group.Rank] = values.bytes.ToArray();
         });
         using var scope = NewDisposeScope();
-        var expected = given.Skip(1).Aggregate(tensor(given[0]), static (sum, g) => sum.add_(tensor(g)));
+        var expected = given.Skip(1).Aggregate(tensor(given[0]).view(100, 7), static (sum, g) => sum.add_(tensor(g).view(100, 7)));
         foreach (var sum in sums)
         {
             var found = tensor(System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(sum).ToArray()).view(100, 7);
