@@ -39,6 +39,7 @@ public static partial class torch
         public Tensor index_select(long dim, Tensor index) => Op.Tensor("aten::index_select", this, dim, index);
         public Tensor index_add_(long dim, Tensor index, Tensor source, Scalar alpha) => Op.InPlace("aten::index_add_", this, dim, index, source, alpha);
         public Tensor index_copy(long dim, Tensor index, Tensor source) => Op.Tensor("aten::index_copy", this, dim, index, source);
+        public Tensor index_copy_(long dim, Tensor index, Tensor source) => Op.InPlace("aten::index_copy_", this, dim, index, source);
         public Tensor gather(long dim, Tensor index) => Op.Tensor("aten::gather", this, dim, index);
         public Tensor scatter_(long dim, Tensor index, Tensor src) => Op.InPlace("aten::scatter_.src", this, dim, index, src);
         public Tensor scatter_add_(long dim, Tensor index, Tensor src) => Op.InPlace("aten::scatter_add_", this, dim, index, src);

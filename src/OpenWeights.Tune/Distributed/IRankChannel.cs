@@ -9,6 +9,9 @@ internal interface IRankChannel : IDisposable
     /// <summary>Names of the hosts of all ranks, in the order of ranks.</summary>
     IReadOnlyList<string> Hosts { get; }
 
+    /// <summary>What this rank does, which the others are told; null if nobody is.</summary>
+    RankActivity? Activity => null;
+
     /// <summary>Gives every rank the texts of all ranks, in the order of ranks. All ranks call it in the same order.</summary>
     /// <param name="text">This rank's text, at most a few KiB.</param>
     /// <exception cref="RankFailedException">Another rank failed, or did not take part in time.</exception>

@@ -38,6 +38,9 @@ internal sealed class RankGroup : IDisposable
     /// <summary>Texts and failures. Not for a group of one rank.</summary>
     internal IRankChannel Channel => _channel ?? throw new InvalidOperationException("one rank has nothing to communicate with");
 
+    /// <summary>What this rank does, so that the others find it when it is stuck; null where nobody asks.</summary>
+    internal RankActivity? Activity => _channel?.Activity;
+
     /// <summary>Sums numbers over all ranks, in float64.</summary>
     /// <param name="values">This rank's numbers.</param>
     /// <param name="device">Device of the engine's tensors: the model's.</param>

@@ -14,7 +14,7 @@ namespace OpenWeights.Tune.Distributed;
 /// <summary>How a process becomes one of several ranks.</summary>
 internal static partial class RankStart
 {
-    private static readonly TimeSpan s_grace = TimeSpan.FromSeconds(15);
+    private static readonly TimeSpan s_grace = TimeSpan.FromSeconds(10);
 
     private const int ProcessorsOnline = 84;
     private const string GpusVariable = "CUDA_VISIBLE_DEVICES";
@@ -81,7 +81,8 @@ internal static partial class RankStart
             return RankGroup.Alone;
         }
 
-        var (limits, activity) = (RankLimits.Read(Environment.GetEnvironmentVariable), new RankActivity());
+        var limits = RankLimits.Read(Environment.GetEnvironmentVariable);
+        var activity = new RankActivity(limits.Stall);
 
         // Where MPI started the ranks, it tells where rank 0 is.
         var mpi = !usesGpu || environment.MasterAddress is null ? MpiEngine.Start(environment, activity, limits) : null;

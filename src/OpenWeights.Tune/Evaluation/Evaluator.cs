@@ -27,15 +27,17 @@ internal static class Evaluator
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(rows);
+        using var doing = ranks.Activity?.Do("evaluation");
         var (loss, correct, targets) = (0.0, 0L, 0L);
 
         // Rows of similar length are batched together to reduce padding; the sums do not depend on the order.
         int[][] chunks = [.. Enumerable.Range(0, rows.Count).OrderBy(i => RowList.LengthOf(rows, i)).Chunk(batchSize)];
-        foreach (var (chunk, isOwn) in model.Stack.LayerWeights is null ? ranks.Share(chunks).Select(static c => (c.Item, true)) : ranks.ShareEvenly(chunks))
+        foreach (var (chunk, isOwn) in ranks.Passes(chunks, model))
         {
             stop.ThrowIfCancellationRequested();
             using var scope = NewDisposeScope();
             var batch = TokenBatch.Of([.. chunk.Select(i => rows[i])], padId: 0, model.Device);
+            ranks.Activity?.Begins(batch.Input.InputIds.numel());
             var (batchLoss, batchCorrect) = TokenScores.Of(model, batch);
             if (!isOwn)
             {
@@ -81,11 +83,13 @@ internal static class Evaluator
         using var nothing = no_grad();
         var state = objective.State;
         var batches = objective.EvaluationRows(model, rows, batchSize);
+        using var doing = ranks.Activity?.Do("evaluation");
         var units = objective.Begin(model, batches);
         var loss = 0.0;
-        foreach (var (batch, isOwn) in model.Stack.LayerWeights is null ? ranks.Share(batches).Select(static b => (b.Item, true)) : ranks.ShareEvenly(batches))
+        foreach (var (batch, isOwn) in ranks.Passes(batches, model))
         {
             using var scope = NewDisposeScope();
+            ranks.Activity?.Begins((long)batch.Count * batch.Max(static r => r.Ids.Length));
             if (isOwn)
             {
                 loss += objective.LossSum(model, batch)?.ToDouble() ?? 0;

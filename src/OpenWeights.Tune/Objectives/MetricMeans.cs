@@ -16,6 +16,9 @@ internal sealed class MetricMeans : IDisposable
     private RankGroup _ranks = RankGroup.Alone;
     private Device _device = CPU;
 
+    /// <summary>Whether this thread computes what does not count.</summary>
+    internal static bool IsOff => t_isOff;
+
     /// <summary>Makes the means those of several ranks, which all take them at the same time.</summary>
     /// <param name="ranks">The ranks.</param>
     /// <param name="device">Device of the model.</param>

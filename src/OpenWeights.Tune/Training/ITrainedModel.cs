@@ -12,8 +12,11 @@ internal interface ITrainedModel : IDisposable
     /// <summary>The trained parameters.</summary>
     IReadOnlyList<TrainedParameter> Parameters { get; }
 
+    /// <summary>Whether ranks share out the weights that are trained.</summary>
+    internal bool IsShared => Model.Stack.LayerWeights is not null && ResultName != "adapter";
+
     /// <summary>The trained weights that each rank has whole: all, unless ranks share out the weights of the layers, which are never copied from the first.</summary>
-    internal IEnumerable<TorchSharp.torch.Tensor> WholeWeights => Model.Stack.LayerWeights is null || ResultName == "adapter" ? Parameters.Select(static p => p.Parameter) : [];
+    internal IEnumerable<TorchSharp.torch.Tensor> WholeWeights => !IsShared ? Parameters.Select(static p => p.Parameter) : [];
 
     /// <summary>Name of the result's folder in the run folder: adapter or model.</summary>
     string ResultName { get; }

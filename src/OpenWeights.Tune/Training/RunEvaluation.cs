@@ -5,6 +5,7 @@ using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Evaluation;
 using OpenWeights.Tune.Objectives;
+using OpenWeights.Tune.Training.Ranks;
 using OpenWeights.Tune.Training.Recording;
 
 namespace OpenWeights.Tune.Training;
@@ -20,6 +21,7 @@ internal sealed class RunEvaluation
     private readonly ITrainedModel _trained;
     private readonly IObjective _objective;
     private readonly AveragedWeights _averaged;
+    private readonly IShardStrategy _shards;
     private readonly RunFolder? _folder;
     private readonly RunRecorder? _recorder;
     private readonly IRunListener _listener;
@@ -34,13 +36,14 @@ internal sealed class RunEvaluation
     /// <param name="trained">The model.</param>
     /// <param name="objective">The objective.</param>
     /// <param name="averaged">The averaged weights, if they are evaluated and saved.</param>
+    /// <param name="shards">What ranks have of the weights.</param>
     /// <param name="folder">Folder of the run, for the best weights; null on a rank that is not the first.</param>
     /// <param name="recorder">Records the results; null on a rank that is not the first.</param>
     /// <param name="listener">Receives the results.</param>
     /// <param name="reached">State of a resumed run; null for a new one.</param>
-    internal RunEvaluation(RunDraft draft, ITrainedModel trained, IObjective objective, AveragedWeights averaged, RunFolder? folder, RunRecorder? recorder, IRunListener listener, TrainerState? reached)
+    internal RunEvaluation(RunDraft draft, ITrainedModel trained, IObjective objective, AveragedWeights averaged, IShardStrategy shards, RunFolder? folder, RunRecorder? recorder, IRunListener listener, TrainerState? reached)
     {
-        (_draft, _settings, _trained, _objective, _averaged, _folder, _recorder, _listener) = (draft, draft.Config.Evaluation, trained, objective, averaged, folder, recorder, listener);
+        (_draft, _settings, _trained, _objective, _averaged, _shards, _folder, _recorder, _listener) = (draft, draft.Config.Evaluation, trained, objective, averaged, shards, folder, recorder, listener);
         _best = new BestTracker(_settings.EarlyStoppingMinDelta);
         if (reached is not null)
         {
@@ -89,9 +92,9 @@ internal sealed class RunEvaluation
             _listener.Warn(warning);
         }
 
-        if (_best.Sees(step, evaluation.Objective.TryGetValue("eval_reward", out var reward) ? -reward : evaluation.Loss) && _settings.KeepBest && _folder is not null)
+        if (_best.Sees(step, evaluation.Objective.TryGetValue("eval_reward", out var reward) ? -reward : evaluation.Loss) && _settings.KeepBest)
         {
-            AtomicFolder.Write(_folder.BestPath, _trained.Save, replace: true);
+            KeepBest();
         }
 
         if (StopsEarly)
@@ -117,7 +120,11 @@ internal sealed class RunEvaluation
     internal RunResult Choose(long lastStep)
     {
         var step = ChooseStep(lastStep);
-        _draft.Ranks.TakeFromFirst(_trained.WholeWeights);
+        if (step == lastStep || !_trained.IsShared)
+        {
+            _draft.Ranks.TakeFromFirst(_trained.WholeWeights);
+        }
+
         return new(_folder!.ResultPath(_trained.ResultName), step, lastStep)
         {
             BestStep = _best.Loss is null ? null : _best.Step,
@@ -130,9 +137,32 @@ internal sealed class RunEvaluation
     /// <summary>Takes part in <see cref="Choose"/> on a rank that is not the first.</summary>
     internal void FollowChoice()
     {
-        PutAverage(false);
-        _draft.Ranks.TakeFromFirst(_trained.WholeWeights);
+        var isLast = PutAverage(false);
+        if (isLast || !_trained.IsShared)
+        {
+            _draft.Ranks.TakeFromFirst(_trained.WholeWeights);
+        }
+        else
+        {
+            // Of weights that ranks share out, each reads its own.
+            var best = RunFolder.BestPathOf(_draft.Config.OutputDir);
+            _trained.Restore(Directory.Exists(best) ? best : throw new IOException($"{best} is not on this machine; to go back to the best weights, output_dir must be a folder that all machines see."));
+        }
+
         _trained.Training = false;
+    }
+
+    // All ranks may be needed to read the weights that the first writes.
+    private void KeepBest()
+    {
+        if (_folder is null)
+        {
+            _shards.Follow();
+        }
+        else
+        {
+            _shards.Lead(() => AtomicFolder.Write(_folder.BestPath, _trained.Save, replace: true));
+        }
     }
 
     /// <summary>A trainer's state, extended for a checkpoint.</summary>
@@ -148,7 +178,7 @@ internal sealed class RunEvaluation
     {
         var wantsBest = _settings is { KeepBest: true, Result: "best" } && _best.Loss is not null && _best.Step != lastStep;
         var hasBest = wantsBest && Directory.Exists(_folder!.BestPath);
-        PutAverage(!hasBest);
+        _ = PutAverage(!hasBest);
         if (!hasBest)
         {
             if (wantsBest)
@@ -166,13 +196,16 @@ internal sealed class RunEvaluation
         return _best.Step;
     }
 
-    // Of several ranks, all may be needed for averages, and the first says whether they are wanted.
-    private void PutAverage(bool wanted)
+    // Of several ranks, all may be needed for averages, and the first says whether they are wanted: whether the last weights are the result.
+    private bool PutAverage(bool wanted)
     {
-        if (_draft.Ranks.Gather([wanted ? 1 : 0], _trained.Model.Device)[0][0] > 0)
+        var isWanted = _draft.Ranks.Gather([wanted ? 1 : 0], _trained.Model.Device)[0][0] > 0;
+        if (isWanted)
         {
             _averaged.Put();
         }
+
+        return isWanted;
     }
 
     private void Ask(EvaluationGenerations? questions, long step, string when, CancellationToken stop)

@@ -37,7 +37,7 @@ internal sealed class RunFolder : IDisposable
     public string ReportPath => Path.Combine(FolderPath, ReportName);
 
     /// <summary>The weights with the lowest eval loss.</summary>
-    public string BestPath => Path.Combine(FolderPath, "best");
+    public string BestPath => BestPathOf(FolderPath);
 
     /// <summary>The manifest: what the run was made from.</summary>
     public string ManifestPath => Path.Combine(FolderPath, RunManifest.Name);
@@ -59,6 +59,10 @@ internal sealed class RunFolder : IDisposable
 
         return null;
     }
+
+    /// <summary>Where the best weights are in a run's folder, which another process holds.</summary>
+    /// <param name="path">The folder.</param>
+    internal static string BestPathOf(string path) => Path.Combine(path, "best");
 
     /// <summary>The checkpoints in a run's folder, which another process holds.</summary>
     /// <param name="path">The folder.</param>

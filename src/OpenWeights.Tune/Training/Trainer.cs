@@ -155,7 +155,8 @@ internal sealed class Trainer : IDisposable
     {
         var started = Stopwatch.GetTimestamp();
         var step = StepsDone;
-        var batches = _objective.Rows(_trained.Model, step, _rows);
+        using var doing = _ranks.Activity?.Do("step");
+        var batches = Rows(step);
         var targets = batches.Sum(static b => b.Sum(static r => (long)r.CountTargets()));
 
         // All randomness is derived from seed, step and micro-batch, so that resuming needs no random state, and ranks draw what one process draws.
@@ -230,6 +231,13 @@ internal sealed class Trainer : IDisposable
         _shards.Dispose();
     }
 
+    // To sample answers and to judge them takes as long as it takes.
+    private IReadOnlyList<IReadOnlyList<TokenRow>> Rows(long step)
+    {
+        using var doing = _ranks.Activity?.Do(null);
+        return _objective.Rows(_trained.Model, step, _rows);
+    }
+
     // The learning rate of a step: the schedule's, unless the optimizer has its own.
     private double Rate(long step)
     {
@@ -247,6 +255,7 @@ internal sealed class Trainer : IDisposable
             norm = training.MaxGradNorm > 0 ? Unscaled(limited) : norm;
         }
 
+        _ranks.Activity?.Progressed();
         _shards.Step(rate, Gradients.ClipFactor(norm, training.MaxGradNorm) / scale);
         Ema?.Add();
     }
@@ -279,6 +288,7 @@ internal sealed class Trainer : IDisposable
             }
 
             using var scope = NewDisposeScope();
+            _ranks.Activity?.Begins((long)rows.Count * rows.Max(static r => r.Ids.Length));
             shards?.Accumulating(isLast: number == batches[^1].Number);
             if (_objective.LossSum(_trained.Model, rows) is { } loss)
             {
@@ -307,14 +317,17 @@ internal sealed class Trainer : IDisposable
     // The passes of a micro-batch that this rank does not have, so that it takes part in what the others send meanwhile.
     private void Fill(IShardStrategy? shards, IReadOnlyList<IReadOnlyList<TokenRow>>? all)
     {
-        if (shards?.NeedsEqualRounds != true || all?.FirstOrDefault(static b => b.Any(static r => r.CountTargets() > 0)) is not { } rows)
+        if (shards?.NeedsEqualRounds != true)
         {
             return;
         }
 
+        // Objectives of scores and vectors train on rows without targets.
+        var rows = all!.FirstOrDefault(static b => b.Any(static r => r.CountTargets() > 0)) ?? all![0];
+
         using var scope = NewDisposeScope();
         using Scalar nothing = 0;
-        var state = _objective.State;
+        _ranks.Activity?.Begins((long)rows.Count * rows.Max(static r => r.Ids.Length));
         MetricMeans.Without(() =>
         {
             if (_objective.LossSum(_trained.Model, rows) is { } loss)
@@ -322,7 +335,6 @@ internal sealed class Trainer : IDisposable
                 BackwardPass.Run([loss.mul(nothing)]);
             }
         });
-        _objective.State = state;
     }
 
     private void Penalize()

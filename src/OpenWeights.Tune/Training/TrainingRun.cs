@@ -44,6 +44,7 @@ public sealed class TrainingRun : IDisposable
         ArgumentNullException.ThrowIfNull(trained);
         ArgumentNullException.ThrowIfNull(listener);
         (_draft, _config, _trained, _listener, Plan, _ranks) = (draft, draft.Config, trained, draft.Ranks.IsFirst ? listener : SilentRank.Instance, draft.Plan, draft.Ranks);
+        RunAgreement.OnTensors(_ranks, trained);
         var kind = ObjectiveKinds.Of(_config.Objective);
         _reference = kind.ComparesWithReference(_config.Objective) ? ReferencePolicies.Create(draft, trained, _listener) : null;
         _objective = kind.Create(draft.ObjectiveContext with { Reference = _reference, TeacherAnswers = draft.TeacherAnswers?.Open(isLast: true) });
@@ -171,7 +172,7 @@ public sealed class TrainingRun : IDisposable
         _listener.Planned(Plan);
         using var mlflow = MlflowRecorder.Of(_config, folder, reached is not null, _listener.Warn);
         using var recorder = new RunRecorder(folder, Plan, mlflow);
-        var evaluation = new RunEvaluation(_draft, _trained, _objective, new AveragedWeights(_trained, _trainer.Average), folder, recorder, _listener, reached);
+        var evaluation = new RunEvaluation(_draft, _trained, _objective, new AveragedWeights(_trained, _trainer.Average), _trainer.Shards, folder, recorder, _listener, reached);
         if (_trainer.StepsDone == 0)
         {
             evaluation.Ask(0, "before training", stop);
@@ -269,7 +270,7 @@ public sealed class TrainingRun : IDisposable
             _trainer.State = reached;
         }
 
-        var evaluation = new RunEvaluation(_draft, _trained, _objective, new AveragedWeights(_trained, _trainer.Average), null, null, _listener, reached);
+        var evaluation = new RunEvaluation(_draft, _trained, _objective, new AveragedWeights(_trained, _trainer.Average), _trainer.Shards, null, null, _listener, reached);
         if (_trainer.StepsDone == 0)
         {
             evaluation.Ask(0, "before training", stop);

@@ -111,6 +111,9 @@ public sealed class LayerOperatorTests
         Gives(r.tril(-1).flatten(), 0, 0, 0, 0);
         Gives(linalg.inv(matrix).flatten(), 1, -0.5, -2, 1.5);
         Gives(matrix.index_copy(0, tensor(new[] { 1L }), Values(8, 9).view(1, 2)).flatten(), 3, 1, 8, 9);
+        var written = matrix.clone();
+        _ = written.index_copy_(0, tensor(new[] { 1L }), Values(8, 9).view(1, 2));
+        Gives(written.flatten(), 3, 1, 8, 9);
         Gives(matrix.flatten(), 3, 1, 4, 2);
     }
 

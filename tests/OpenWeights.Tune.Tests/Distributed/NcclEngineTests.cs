@@ -14,11 +14,12 @@ namespace OpenWeights.Tune.Tests.Distributed;
 [TestFixture]
 public sealed class NcclEngineTests
 {
+    private static readonly Lock s_compiling = new();
     private static string s_library = "";
 
     /// <summary>Compiles the library.</summary>
     [OneTimeSetUp]
-    public void Compile() => s_library = StandInLibrary();
+    public void FindLibrary() => s_library = StandInLibrary();
 
     [Test]
     public void Collectives_give_what_they_are_defined_as([Values(2, 3)] int ranks, [Values] bool hasStreams) => Check(ranks, "collectives", hasStreams, "gave what they are defined as");
@@ -38,6 +39,16 @@ public sealed class NcclEngineTests
             Assert.Ignore("the stand-in for NCCL is written for Linux");
         }
 
+        lock (s_compiling)
+        {
+            Compile(source, library);
+        }
+
+        return library;
+    }
+
+    private static void Compile(string source, string library)
+    {
         if (!File.Exists(library) || File.GetLastWriteTimeUtc(library) < Directory.GetFiles(Path.GetDirectoryName(source)!).Max(File.GetLastWriteTimeUtc))
         {
             try
@@ -54,8 +65,6 @@ public sealed class NcclEngineTests
 
             File.Move(library + ".new", library, overwrite: true);
         }
-
-        return library;
     }
 
     /// <summary>Variables of a rank that uses the library.</summary>

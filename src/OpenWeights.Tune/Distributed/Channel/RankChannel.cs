@@ -23,11 +23,11 @@ internal abstract class RankChannel(RankLimits limits, RankActivity activity) : 
     /// <summary>This rank.</summary>
     internal abstract int Rank { get; }
 
+    /// <inheritdoc/>
+    public RankActivity Activity => activity;
+
     /// <summary>How long ranks wait.</summary>
     protected RankLimits Limits => limits;
-
-    /// <summary>What this rank does.</summary>
-    protected RankActivity Activity => activity;
 
     /// <summary>Whether this rank is done.</summary>
     internal bool IsLeaving { get; private protected set; }

@@ -344,7 +344,7 @@ internal sealed class RankHub : RankChannel
                 }
             }
 
-            if (RankStates.Disagreement(States, Limits.Heartbeat, Name) is { } sentence)
+            if ((RankStates.Disagreement(States, Limits.Heartbeat, Name) ?? RankStates.Stall(States, Name)) is { } sentence)
             {
                 End(sentence);
             }

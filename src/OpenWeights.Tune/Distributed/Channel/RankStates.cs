@@ -41,6 +41,30 @@ internal static class RankStates
         return null;
     }
 
+    /// <summary>One sentence if a rank is stuck while another waits for it; null otherwise.</summary>
+    /// <param name="states">All ranks, and whether they have ended.</param>
+    /// <param name="name">A rank's name with its host.</param>
+    internal static string? Stall(IReadOnlyList<(RankState State, bool HasLeft)> states, Func<int, string> name)
+    {
+        for (var rank = 0; rank < states.Count; rank++)
+        {
+            var stuck = states[rank].State;
+            if (states[rank].HasLeft || !stuck.IsStuck)
+            {
+                continue;
+            }
+
+            var waiting = Enumerable.Range(0, states.Count).Where(r => !states[r].HasLeft && states[r].State.Awaited > stuck.Begun).ToList();
+            if (waiting.Count > 0)
+            {
+                var state = states[waiting[0]].State;
+                return $"{name(rank)} lives, but has not got on for {stuck.Idle} s, while {name(waiting[0])} waits for it in operation {state.Awaited}{(state.Operation(state.Awaited) is { } label ? $", {label}" : "")}: it is stuck ({RankLimits.StallVariable} is the limit in seconds).";
+            }
+        }
+
+        return null;
+    }
+
     /// <summary>One sentence on who held up an operation.</summary>
     /// <param name="states">All ranks.</param>
     /// <param name="number">The operation's number.</param>

@@ -19,10 +19,9 @@ internal sealed class EmbeddingObjective(double temperature, EmbeddingPooling po
     private Ahead? _ahead;
     private int _next;
     private RankGroup _group = RankGroup.Alone;
-    private Device _device = CPU;
 
     /// <inheritdoc/>
-    public void Join(RankGroup ranks, Device device) => (_group, _device) = (ranks, device);
+    public void Join(RankGroup ranks, Device device) => _group = ranks;
 
     /// <summary>Vectors that are computed twice must be the same.</summary>
     public bool UsesDropout => false;
@@ -35,7 +34,7 @@ internal sealed class EmbeddingObjective(double temperature, EmbeddingPooling po
         Clear();
         if (batches.Count > 1 || !_group.IsAlone)
         {
-            _ahead = Ahead.Of(batches, rows => Vectors.Of(model, rows, pooling), temperature, (_group, _device, model.Config.HiddenSize));
+            _ahead = Ahead.Of(batches, rows => Vectors.Of(model, rows, pooling), temperature, _group, model);
             Note(_ahead.Loss);
         }
 
@@ -48,6 +47,13 @@ internal sealed class EmbeddingObjective(double temperature, EmbeddingPooling po
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(rows);
         using var scope = NewDisposeScope();
+        if (_ahead is not null && MetricMeans.IsOff)
+        {
+            // Only the passes are wanted.
+            var filling = is_grad_enabled() ? Vectors.Of(model, rows, pooling) : null;
+            return (filling is null ? tensor(0f, device: model.Device) : filling.Anchors.sum().add(filling.Others.sum())).MoveToOuterDisposeScope();
+        }
+
         if (_ahead is not null)
         {
             var (loss, ofAnchors, ofOthers) = _ahead.Part(_next++, _group);
@@ -128,32 +134,36 @@ internal sealed class EmbeddingObjective(double temperature, EmbeddingPooling po
 
         internal ContrastiveLoss Loss { get; private init; } = null!;
 
-        internal static Ahead Of(IReadOnlyList<IReadOnlyList<TokenRow>> batches, Func<IReadOnlyList<TokenRow>, Vectors> compute, double temperature, (RankGroup Group, Device Device, long Width) ranks)
+        internal static Ahead Of(IReadOnlyList<IReadOnlyList<TokenRow>> batches, Func<IReadOnlyList<TokenRow>, Vectors> compute, double temperature, RankGroup ranks, CausalLanguageModel model)
         {
             var sizes = batches.Select(static b => (b.Count, b.Sum(static r => r.Documents.Length - 2))).ToList();
             using var scope = NewDisposeScope();
-            var parts = new List<Vectors>();
-            foreach (var (number, batch) in batches.Index())
+            var made = new Dictionary<IReadOnlyList<TokenRow>, Vectors>(ReferenceEqualityComparer.Instance);
+            foreach (var (batch, isOwn) in ranks.Passes(batches, model))
             {
                 using var inner = NewDisposeScope();
-                var made = ranks.Group.Owns(number) ? compute(batch)
-                    : new Vectors(zeros([sizes[number].Item1, ranks.Width], float32, ranks.Device), zeros([sizes[number].Item1 + sizes[number].Item2, ranks.Width], float32, ranks.Device));
-                parts.Add(new Vectors(made.Anchors.MoveToOuterDisposeScope(), made.Others.MoveToOuterDisposeScope()));
+                var (anchors, others) = compute(batch);
+                if (isOwn)
+                {
+                    made[batch] = new Vectors(anchors.MoveToOuterDisposeScope(), others.MoveToOuterDisposeScope());
+                }
             }
 
-            if (!ranks.Group.IsAlone)
+            Tensor Zeros(long texts) => zeros([texts, model.Config.HiddenSize], float32, model.Device);
+            var parts = batches.Zip(sizes, (batch, size) => made.GetValueOrDefault(batch) ?? new Vectors(Zeros(size.Item1), Zeros(size.Item1 + size.Item2))).ToList();
+            if (!ranks.IsAlone)
             {
                 // The vectors of other ranks are zeros here, and these there.
                 foreach (var vectors in parts.SelectMany(static p => new[] { p.Anchors, p.Others }))
                 {
-                    ranks.Group.Collectives.BeginAllReduceSum(vectors).Wait();
+                    ranks.Collectives.BeginAllReduceSum(vectors).Wait();
                 }
             }
 
-            var anchors = cat([.. parts.Select(static p => p.Anchors)]);
+            var allAnchors = cat([.. parts.Select(static p => p.Anchors)]);
             Tensor[] positives = [.. parts.Zip(sizes, static (p, s) => p.Others.narrow(0, 0, s.Item1))];
             Tensor[] negatives = [.. parts.Zip(sizes, static (p, s) => p.Others.narrow(0, s.Item1, s.Item2))];
-            var loss = ContrastiveLoss.Of(anchors, cat([.. positives, .. negatives]), Names(batches), temperature);
+            var loss = ContrastiveLoss.Of(allAnchors, cat([.. positives, .. negatives]), Names(batches), temperature);
             return new Ahead(sizes) { Loss = loss with { AnchorGradient = loss.AnchorGradient.DetachFromDisposeScope(), CandidateGradient = loss.CandidateGradient.DetachFromDisposeScope() } };
         }
 

@@ -36,7 +36,11 @@ internal sealed class ClassificationObjective(double labelSmoothing) : IObjectiv
         using var scope = NewDisposeScope();
         var scores = LabelScores.Of(model, rows);
         int[] expected = [.. rows.Select(row => Index(model.Config.Labels!, row))];
-        _predictions.Add((expected, scores.detach().argmax(1).DetachFromDisposeScope()));
+        if (!MetricMeans.IsOff)
+        {
+            _predictions.Add((expected, scores.detach().argmax(1).DetachFromDisposeScope()));
+        }
+
         var targets = tensor(Array.ConvertAll(expected, static i => (long)i), device: model.Device);
         return nn.functional.cross_entropy(scores, targets, reduction: nn.Reduction.Sum, label_smoothing: labelSmoothing).MoveToOuterDisposeScope();
     }

@@ -23,7 +23,10 @@ internal sealed class RewardObjective(double? centering) : PairObjective
         ArgumentNullException.ThrowIfNull(rows);
         using var scope = NewDisposeScope();
         var rewards = LabelScores.Of(model, rows).to(float64);
-        _rewards.Add(rewards.detach().DetachFromDisposeScope());
+        if (!MetricMeans.IsOff)
+        {
+            _rewards.Add(rewards.detach().DetachFromDisposeScope());
+        }
 
         // The rows are pairs, [pairs, 2].
         var pairs = rewards.view(-1, 2);

@@ -70,19 +70,14 @@ internal sealed class KtoObjective(KtoSettings settings, IReferencePolicy refere
     {
         var mismatched = Mismatched([.. batches.SelectMany(static b => b)]);
         var (sum, start) = (0.0, 0);
-        foreach (var (number, rows) in batches.Index())
+        var parts = batches.Select(b => (IReadOnlyList<TokenRow>)[.. mismatched.Skip((start += b.Count) - b.Count).Take(b.Count)]).ToList();
+        foreach (var (rows, isOwn) in Ranks.Passes(parts, model))
         {
-            if (!Ranks.Owns(number))
-            {
-                start += rows.Count;
-                continue;
-            }
-
             using var scope = NewDisposeScope();
-            var batch = AnswerBatch.Of([.. mismatched.Skip(start).Take(rows.Count)], model);
+            var batch = AnswerBatch.Of(rows, model);
             var policy = TokenLogProbs.Of(model, batch.Tokens).LogProbs;
-            sum += policy.to(float64).sub(batch.Reference(_reference, policy)).sum().ToDouble();
-            start += rows.Count;
+            var ratios = policy.to(float64).sub(batch.Reference(_reference, policy)).sum();
+            sum += isOwn ? ratios.ToDouble() : 0;
         }
 
         return Ranks.Add([sum], Device)[0] / mismatched.Count;

@@ -18,6 +18,11 @@ internal sealed class ClipMetrics
     /// <param name="others">Where ratios are of answers, the number of answers that are not trained, which count as not clipped; null for ratios of tokens.</param>
     internal void Add(MetricMeans means, AnswerTensors answers, Tensor low, Tensor high, int? others)
     {
+        if (MetricMeans.IsOff)
+        {
+            return;
+        }
+
         using var scope = NewDisposeScope();
         foreach (var (name, clipped, extremes) in new[] { ("low", low, _low), ("high", high, _high), ("region", low.logical_or(high), null) })
         {

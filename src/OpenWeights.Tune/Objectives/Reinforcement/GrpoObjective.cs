@@ -72,7 +72,7 @@ internal sealed class GrpoObjective : SampledObjective
         if (TrainsEntropy)
         {
             Metrics.Add("entropy_of_trained", entropyMask is null ? answers.Scores.Entropy! : answers.Scores.Entropy!.masked_select(entropyMask.to(@bool)));
-            _policyLoss += loss.detach().ToDouble() / Units;
+            _policyLoss += MetricMeans.IsOff ? 0 : loss.detach().ToDouble() / Units;
             loss = loss.sub(EntropySum(answers, entropyMask).mul(AppliedEntropyWeight));
         }
 

@@ -207,7 +207,7 @@ internal abstract class SampledObjective : IObjective, IRankedObjective, IDispos
     /// <summary>Adds how much the sampler's log-probabilities differ from those of training, by TRL's names.</summary>
     private protected void CompareWithSampler(AnswerTensors answers)
     {
-        if (answers.Rows.Any(static r => r.Sample!.SamplingLogProbs is null))
+        if (MetricMeans.IsOff || answers.Rows.Any(static r => r.Sample!.SamplingLogProbs is null))
         {
             return;
         }
@@ -223,7 +223,7 @@ internal abstract class SampledObjective : IObjective, IRankedObjective, IDispos
     /// <summary>Keeps the log-probabilities of answers on which the policy has not changed since it sampled them, for the record.</summary>
     private protected void Remember(AnswerTensors answers)
     {
-        if (_source.Records && is_grad_enabled() && answers.Rows.Any(static r => r.Sample!.LogProbs is null))
+        if (!MetricMeans.IsOff && _source.Records && is_grad_enabled() && answers.Rows.Any(static r => r.Sample!.LogProbs is null))
         {
             _unread.Add((answers.Rows, answers.Scores.LogProbs.detach().clone().DetachFromDisposeScope()));
         }

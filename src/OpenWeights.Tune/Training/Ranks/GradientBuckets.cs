@@ -103,6 +103,13 @@ internal sealed class GradientBuckets(RankGroup ranks, IReadOnlyList<TrainedPara
             }
         }
 
+        if (!scatters && bucket is { Layer: < 0, Parameters: [var only] } && parameters[only].Parameter.shape is [var rows, _] && length >= LeastDirect && length == parameters[only].Parameter.numel())
+        {
+            var touched = GradientRows.BeginSum(ranks, values.view(rows, -1));
+            _sent.Add((values.DetachFromDisposeScope(), values.alias().DetachFromDisposeScope(), touched));
+            return;
+        }
+
         var own = scatters ? empty([bucket.PartLength], float32, first.device) : values.alias();
         var pending = scatters ? ranks.Collectives.BeginReduceScatterSum(values, own) : ranks.Collectives.BeginAllReduceSum(values);
         _sent.Add((values.DetachFromDisposeScope(), own.DetachFromDisposeScope(), pending));

@@ -42,8 +42,9 @@ internal static class GradientLayout
         {
             var parameter = parameters[index].Parameter;
 
-            // What is not complete before the end, and other data types, have buckets of their own.
-            if (open.Count > 0 && (filled >= bytes || (layers[index] < 0 != layers[open[0]] < 0) || parameters[open[0]].Parameter.dtype != parameter.dtype || !parameters[open[0]].Parameter.device.Equals(parameter.device)))
+            // What is not complete before the end, what fills a bucket by itself (and need not be copied into one), and other data types have buckets of their own.
+            var fills = parameter.numel() * sizeof(float) >= bytes;
+            if (open.Count > 0 && (filled >= bytes || fills || (layers[index] < 0 != layers[open[0]] < 0) || parameters[open[0]].Parameter.dtype != parameter.dtype || !parameters[open[0]].Parameter.device.Equals(parameter.device)))
             {
                 Close();
             }

@@ -11,6 +11,9 @@ internal static class RankRules
         "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "sgd", "lion", "lion_8bit", "paged_lion", "paged_lion_8bit", "ademamix", "ademamix_8bit", "paged_ademamix", "paged_ademamix_8bit",
     ];
 
+    // Whose micro-batches are a pass of the model each, or as many in each.
+    private static readonly string[] s_ofEqualPasses = ["sft", "dpo", "cpo", "orpo", "kto", "reward", "classification", "embedding", "distill", "grpo", "rloo"];
+
     /// <summary>The problems of a run of several ranks.</summary>
     /// <param name="config">The run.</param>
     internal static IEnumerable<ConfigProblem> Of(RunConfig config)
@@ -40,9 +43,14 @@ internal static class RankRules
             yield return Problem("parallel.shard", $"{shard} does not go with apollo_adamw, whose random projections are those of all parameters together; use another optimizer, or parallel.shard: none.");
         }
 
-        if (shard != "none" && config.Adapter is { Type: "adalora" })
+        if (shard == "optimizer" && config.Adapter is { Type: "adalora" } && training.Optimizer == "schedule_free_adamw")
         {
-            yield return Problem("parallel.shard", $"{shard} does not go with adalora, which judges its ranks by whole gradients; use parallel.shard: none.");
+            yield return Problem("training.optimizer", "schedule_free_adamw averages parts of the weights, and adalora needs them whole; use another optimizer, or parallel.shard: none.");
+        }
+
+        if (shard is "gradients" or "parameters" && config.Adapter is { Type: "adalora" })
+        {
+            yield return Problem("parallel.shard", $"{shard} does not go with adalora, which judges its ranks by whole gradients; use parallel.shard: none or optimizer.");
         }
     }
 
@@ -56,9 +64,14 @@ internal static class RankRules
             yield return Problem("training.optimizer", $"{training.Optimizer} needs whole matrices, of which ranks with parallel.shard: {shard} have parts; choose one of {string.Join(", ", s_elementwise)}");
         }
 
-        if (config.Objective.Type is not ("sft" or "dpo" or "cpo" or "orpo"))
+        if (!s_ofEqualPasses.Contains(config.Objective.Type) && config.Objective.Type != "bco")
         {
-            yield return Problem("objective.type", $"ranks with parallel.shard: {shard} compute as many passes of the model as each other, which {config.Objective.Type} does not promise; sft, dpo, cpo and orpo do");
+            yield return Problem("objective.type", $"ranks with parallel.shard: {shard} compute as many passes of the model as each other, which {config.Objective.Type} does not promise; {string.Join(", ", s_ofEqualPasses)} do");
+        }
+
+        if (shard == "parameters" && (config.Objective.Type is "grpo" or "rloo" || config.Objective is { Type: "distill", Lmbda: > 0 }))
+        {
+            yield return Problem("objective.type", "answers are sampled by a rank that has the whole model, and ranks with parallel.shard: parameters have parts of it; set it to gradients");
         }
 
         if (training.Ema is not null)
@@ -79,11 +92,6 @@ internal static class RankRules
         if (shard == "parameters" && config.Adapter is { InitLoraWeights: "eva" or "corda" or "lora_ga" })
         {
             yield return Problem("adapter.init_lora_weights", "it measures the whole model, of which ranks with parallel.shard: parameters have parts; choose another start");
-        }
-
-        if (shard == "parameters" && config is { Adapter: null, Evaluation.KeepBest: true, Data.Eval.Count: > 0 })
-        {
-            yield return Problem("evaluation.keep_best", "ranks with parallel.shard: parameters cannot go back to the best weights; set it to false");
         }
 
         if (shard == "parameters" && config.Adapter is null && (training.Trainable != "all" || training.FirstTrainedLayer > 0))

@@ -28,7 +28,11 @@ internal abstract class RankedModel : IShardStrategy
         (_model, Parameters, Ranks) = (trained.Model, trained.Parameters, ranks);
         var layout = GradientLayout.Of(Parameters, _model.Config, ranks.Size, settings.BucketMib * (1 << 20), block);
         Buckets = new GradientBuckets(ranks, Parameters, layout, scatters);
-        _model.Stack.LayerPassed = Buckets.Passed;
+        _model.Stack.LayerPassed = layer =>
+        {
+            ranks.Activity?.Progressed();
+            Buckets.Passed(layer);
+        };
     }
 
     /// <inheritdoc/>

@@ -46,6 +46,13 @@ internal static class RunAgreement
         RankAgreement.Require(draft.Ranks, "the model", Model(draft.Folder));
     }
 
+    /// <summary>Ends all ranks unless they train the same tensors: names, shapes and data types.</summary>
+    /// <param name="ranks">The ranks.</param>
+    /// <param name="trained">The model.</param>
+    /// <exception cref="RankFailedException">Ranks differ.</exception>
+    internal static void OnTensors(RankGroup ranks, ITrainedModel trained) => RankAgreement.RequireEach(
+        ranks, "the trained tensors", [.. trained.Parameters.Select(static p => $"{p.Name} ({p.Parameter.dtype}, [{string.Join(", ", p.Parameter.shape)}])")]);
+
     private static string Rows(IReadOnlyList<TokenRow> rows)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);

@@ -20,7 +20,7 @@ internal static class ShardStrategies
         {
             (true, _) => new WholeModel(trained.Model, trained.Parameters, Of(trained.Parameters)),
             (_, "none") => new ReplicatedModel(trained, ranks, config.Parallel, Of(trained.Parameters)),
-            (_, "optimizer") when RankRules.NeedsWholeMatrices(training.Optimizer) => new OwnedParameters(trained, ranks, config.Parallel, Of),
+            (_, "optimizer") when RankRules.NeedsWholeMatrices(training.Optimizer) || config.Adapter is { Type: "adalora" } => new OwnedParameters(trained, ranks, config.Parallel, Of),
             (_, "optimizer") => new OptimizerShards(trained, ranks, config.Parallel, Of),
             (_, "gradients") => new ShardedModel(trained, ranks, training, sharesWeights: false),
             _ => new ShardedModel(trained, ranks, training, sharesWeights: true),

@@ -87,6 +87,7 @@ internal sealed class ShardedModel : IShardStrategy, ILayerWeights
     /// <inheritdoc/>
     public void Leave(int layer, bool isBackward, bool returns)
     {
+        _ranks.Activity?.Progressed();
         if (_weights is not null)
         {
             _weights.Leave(layer, isBackward, returns);

@@ -101,7 +101,7 @@ internal sealed class UnitGradients : IDisposable
         using var scope = NewDisposeScope();
         foreach (var piece in Pieces)
         {
-            piece.Trained.Parameter.grad = _sum is not null && present[piece.Of] ? _sum.narrow(0, piece.Place, piece.Count).to(piece.Trained.Parameter.dtype) : null;
+            piece.Trained.Parameter.grad = _sum is not null && present[piece.Of] ? _sum.narrow(0, piece.Place, piece.Count) : null;
         }
     }
 

@@ -37,6 +37,19 @@ internal static class RankFaults
             case "other-operation":
                 _ = isOdd ? group.Channel.Exchange("hello")[0] : null;
                 break;
+            case "other-dtype":
+                Sum(group, isOdd ? values.to(float64) : values);
+                break;
+            case "stuck":
+                // The process lives, but its step does not end.
+                for (var step = 0; step < 3; step++)
+                {
+                    using var doing = group.Activity!.Do("step");
+                    Thread.Sleep(isOdd && step == 2 ? Timeout.Infinite : 0);
+                    Sum(group, values.fill_(1));
+                }
+
+                break;
             case "sleep":
                 Thread.Sleep(isOdd ? Timeout.Infinite : 0);
                 break;

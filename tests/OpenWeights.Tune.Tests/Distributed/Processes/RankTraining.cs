@@ -17,14 +17,30 @@ internal static class RankTraining
     /// <summary>Variable with the step after which the last rank is asked to stop.</summary>
     internal const string StopVariable = "OWT_TEST_STOP";
 
+    /// <summary>Variable with the folder that the last rank works in, and so what /proc/self/cwd is for it.</summary>
+    internal const string OddFolderVariable = "OWT_TEST_ODD_FOLDER";
+
+    /// <summary>Variable with the folder that the others work in.</summary>
+    internal const string FolderVariable = "OWT_TEST_FOLDER";
+
+    /// <summary>Variable with a setting that the last rank has otherwise.</summary>
+    internal const string OddSettingVariable = "OWT_TEST_ODD_SETTING";
+
     internal static void Run(RankGroup group)
     {
+        var isOdd = group.Rank == group.Size - 1;
+        if (Environment.GetEnvironmentVariable(isOdd ? OddFolderVariable : FolderVariable) is { } folder)
+        {
+            Directory.SetCurrentDirectory(folder);
+        }
+
+        string[] settings = isOdd && Environment.GetEnvironmentVariable(OddSettingVariable) is { } setting ? [setting] : [];
         using var recorded = enable_grad();
         using var stop = new CancellationTokenSource();
-        var config = RunConfigFile.Read(Environment.GetEnvironmentVariable(ConfigVariable)!, []);
+        var config = RunConfigFile.Read(Environment.GetEnvironmentVariable(ConfigVariable)!, settings);
         var last = long.Parse(Environment.GetEnvironmentVariable(StopVariable) ?? "0", System.Globalization.CultureInfo.InvariantCulture);
         using var run = TrainingRun.Prepare(config, new SilentListener(), new RunOptions { Resume = Environment.GetEnvironmentVariable(ResumeVariable) is not null, IgnoreMemory = true, Ranks = group });
-        run.Stepped = step => StopAfter(step, group.Rank == group.Size - 1 ? last : 0, stop);
+        run.Stepped = step => StopAfter(step, isOdd ? last : 0, stop);
         _ = run.Run(overwrite: false, "test", stop.Token);
         RankScenarios.Say(group, run.IsStopped ? "stopped" : "trained");
     }

@@ -1,5 +1,6 @@
 using NUnit.Framework;
 using OpenWeights.Testing;
+using OpenWeights.Tune.Adapters.Kinds;
 using OpenWeights.Tune.Configuration;
 using static TorchSharp.torch;
 
@@ -19,6 +20,7 @@ public sealed class OptimizerShardTests
         ["schedule-free"] = static c => c with { Training = c.Training with { Optimizer = "schedule_free_adamw" } },
         ["ema"] = static c => c with { Training = c.Training with { Ema = new EmaSection { Decay = 0.9 } } },
         ["adafactor"] = static c => c with { Adapter = null, Training = c.Training with { Optimizer = "adafactor_torch", LearningRate = 1e-3 } },
+        ["adalora"] = static c => c with { Adapter = AdapterSection.OfType("adalora") with { Own = new AdaloraConfig { InitR = 4, TargetR = 2, Tinit = 2, Tfinal = 4, TotalStep = 20 } } },
         ["riemannian"] = static c => c with { Training = c.Training with { Optimizer = "riemannian_adamw", LearningRate = 1e-4 } },
     };
 

@@ -33,10 +33,39 @@ public sealed class RankObjectiveTests
     public void An_objective_is_the_same_for_one_two_and_four_ranks([ValueSource(nameof(Objectives))] string name)
     {
         using var folder = new TemporaryFolder();
-        var one = RankRun.Of(1, Config(folder, name, "one"));
-        foreach (var ranks in new[] { 2, 4 })
+        RequireSame(folder, name, static c => c, [2, 4]);
+    }
+
+    /// <summary>Each objective with each kind of sharing that it goes with, with an adapter and without.</summary>
+    public static IEnumerable<object[]> Shared =>
+        from name in s_objectives.Keys
+        from shard in new[] { "gradients", "parameters" }
+        where shard == "gradients" || s_objectives[name].Rows != "prompts"
+        from adapter in new[] { true, false }
+        select new object[] { name, shard, adapter };
+
+    [TestCaseSource(nameof(Shared))]
+    public void An_objective_is_the_same_for_ranks_that_share_out(string name, string shard, bool adapter)
+    {
+        using var folder = new TemporaryFolder();
+        RequireSame(
+            folder,
+            name,
+            c => c with
+            {
+                Adapter = adapter ? c.Adapter : null,
+                Training = c.Training with { ActivationCheckpointing = "block", LearningRate = adapter ? 5e-3 : 1e-3 },
+                Parallel = c.Parallel with { Shard = shard },
+            },
+            [adapter ? 2 : 4]);
+    }
+
+    private static void RequireSame(TemporaryFolder folder, string name, Func<RunConfig, RunConfig> change, int[] sizes)
+    {
+        var one = RankRun.Of(1, change(Config(folder, name, "one")));
+        foreach (var ranks in sizes)
         {
-            var several = RankRun.Of(ranks, Config(folder, name, $"of{ranks}"));
+            var several = RankRun.Of(ranks, change(Config(folder, name, $"of{ranks}")));
             several.RequireSame(one);
             foreach (var (step, expected) in several.Steps.Zip(one.Steps))
             {

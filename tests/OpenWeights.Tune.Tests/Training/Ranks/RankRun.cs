@@ -65,13 +65,18 @@ internal sealed record RankRun(IReadOnlyList<StepMetrics> Steps, IReadOnlyList<E
     }
 
     /// <summary>The trained weights.</summary>
-    internal Dictionary<string, double[]> Weights() => Tensors(Directory.EnumerateFiles(Result!, "*.safetensors").Single());
+    internal Dictionary<string, double[]> Weights() => Tensors(Directory.EnumerateFiles(Result!, "*model.safetensors").Single());
 
     /// <summary>Requires that losses, gradient norms, and the weights of the result are those of a run of one process.</summary>
     internal void RequireSame(RankRun one)
     {
         Assert.That(Losses, Is.EqualTo(one.Losses).Within(1e-3).Percent, "losses");
-        Assert.That(Norms, Is.EqualTo(one.Norms).Within(2e-3).Percent, "gradient norms");
+        foreach (var (norm, wanted) in Norms.Zip(one.Norms))
+        {
+            // Where gradients cancel, what is left has the rounding of what was there.
+            Assert.That(norm, Is.EqualTo(wanted).Within(Math.Max(1e-6, 2e-5 * wanted)), "gradient norms");
+        }
+
         Assert.That(Steps.Select(static s => (s.Step, s.Epoch, s.Tokens, s.TargetTokens, s.LearningRate)), Is.EqualTo(one.Steps.Select(static s => (s.Step, s.Epoch, s.Tokens, s.TargetTokens, s.LearningRate))));
         var (weights, expected) = (Weights(), one.Weights());
         Assert.That(weights.Keys, Is.EqualTo(expected.Keys));

@@ -125,6 +125,46 @@ public sealed class UnitTests
     });
 
     [Test]
+    public void Rows_of_an_embedding_that_no_rank_has_are_not_sent_and_sums_are_the_same([Range(2, 4)] int ranks, [Values(0, 5, 40)] int touched)
+    {
+        var sums = new byte[ranks][];
+        var given = Enumerable.Range(0, ranks).Select(rank =>
+        {
+            var random = new Random(rank);
+            var values = new float[100 * 7];
+            for (var i = 0; i < touched; i++)
+            {
+                // The last row of each rank has what a sum of zeros would hide.
+                var row = random.Next(100);
+                for (var column = 0; column < 7; column++)
+                {
+                    values[(row * 7) + column] = i == touched - 1 && column == 3 ? float.NaN : (float)random.NextDouble() - 0.5f;
+                }
+            }
+
+            return values;
+        }).ToList();
+        ThreadRanks.Run(ranks, group =>
+        {
+            using var scope = NewDisposeScope();
+            var values = tensor(given[group.Rank]).view(100, 7);
+            using (no_grad())
+            {
+                GradientRows.BeginSum(group, values).Wait();
+            }
+
+            sums[group.Rank] = values.bytes.ToArray();
+        });
+        using var scope = NewDisposeScope();
+        var expected = given.Skip(1).Aggregate(tensor(given[0]).view(100, 7), static (sum, g) => sum.add_(tensor(g).view(100, 7)));
+        foreach (var sum in sums)
+        {
+            var found = tensor(System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(sum).ToArray()).view(100, 7);
+            Assert.That(found.eq(expected).logical_or(found.isnan().logical_and(expected.isnan())).all().ToBoolean());
+        }
+    }
+
+    [Test]
     public void A_rank_holds_its_part_and_two_layers([Values(2, 3, 5)] int ranks)
     {
         using var folder = new TemporaryFolder();

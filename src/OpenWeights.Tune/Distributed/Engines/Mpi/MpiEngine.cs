@@ -101,7 +101,7 @@ internal sealed unsafe class MpiEngine : ICollectives
                 _ = Encoding.UTF8.GetBytes(text, new Span<byte>(bytes, TextBytes - 1));
             }
 
-            new Pending(this, "a text of rank 0", 0, new MpiPending(new MpiBroadcast(_group, (nint)bytes, TextBytes, 0)), []).Give().Wait();
+            new Pending(this, "a text of rank 0", 0, new MpiPending(new MpiBroadcast(_group, (nint)bytes, TextBytes, 0), "a text of rank 0"), []).Give().Wait();
             return Marshal.PtrToStringUTF8((nint)bytes) ?? "";
         }
         finally
@@ -119,6 +119,17 @@ internal sealed unsafe class MpiEngine : ICollectives
         _thread.Dispose();
     }
 
+    // A rank that died is known by its name a moment later, and one that does something else once all have said what they do.
+    private void WaitForCause(long number)
+    {
+        if (Channel is { } channel)
+        {
+            using var waiting = number == 0 ? null : _activity.Wait(number);
+            _ = channel.Failed.WaitHandle.WaitOne((3 * _limits.Heartbeat) + TimeSpan.FromSeconds(2));
+            channel.ThrowIfFailed();
+        }
+    }
+
     private Pending Begin(string what, Tensor described, MpiOperation operation, params Tensor[] kept)
     {
         if (described.device_type != TorchSharp.DeviceType.CPU)
@@ -128,7 +139,7 @@ internal sealed unsafe class MpiEngine : ICollectives
 
         Channel?.ThrowIfFailed();
         var label = $"{what} of {described.numel()} {described.dtype}";
-        return new Pending(this, label, _activity.Begin(label), new MpiPending(operation), kept).Give();
+        return new Pending(this, label, _activity.Begin(label), new MpiPending(operation, label), kept).Give();
     }
 
     private sealed class Pending(MpiEngine engine, string label, long number, MpiPending pending, Tensor[] kept) : IPendingCollective
@@ -149,9 +160,7 @@ internal sealed unsafe class MpiEngine : ICollectives
             GC.KeepAlive(kept);
             if (pending.Failure is { } failure)
             {
-                // A rank that died is known by its name a moment later.
-                _ = engine.Channel?.Failed.WaitHandle.WaitOne(TimeSpan.FromSeconds(2));
-                engine.Channel?.ThrowIfFailed();
+                engine.WaitForCause(number);
                 throw new RankFailedException($"{engine.Channel?.Name(engine.Rank) ?? $"rank {engine.Rank}"} failed in {label}: {failure.Message}.", failure);
             }
         }
@@ -159,7 +168,7 @@ internal sealed unsafe class MpiEngine : ICollectives
         private void WaitLong()
         {
             using var waiting = number == 0 ? null : engine._activity.Wait(number);
-            if (pending.Wait(engine._limits.Operation, engine.Channel?.Failed ?? CancellationToken.None))
+            if (engine._thread.Wait(pending, engine._limits.Operation, engine.Channel?.Failed ?? CancellationToken.None))
             {
                 return;
             }

@@ -9,16 +9,22 @@ namespace OpenWeights.Tune.Distributed.Engines.Mpi;
 /// </summary>
 internal sealed partial class MpiThread : IDisposable
 {
-    // A message within a machine takes some microseconds; a pause of 50 us takes about 100.
+    // A message within a machine takes some microseconds; a pause of 50 us takes about 100. Where nobody waits, each look takes a core from who computes.
     private const int Looks = 64;
+    private const int LooksBeside = 2;
     private const uint PauseMicroseconds = 50;
-    private const int Tags = 15000;
+    private const uint PauseBeside = 400;
+
+    // Tags are below 2^15, which any MPI allows: 256 operations in a row, of which fewer are active at a time, 64 marks of what they are, and two for each.
+    private const int Numbers = 256;
+    private const int MostActive = 64;
 
     private readonly BlockingCollection<MpiPending> _given = [];
     private readonly Thread _thread;
     private readonly MpiLibrary _mpi;
     private readonly TaskCompletionSource _started = new();
     private Exception? _failure;
+    private int _waiters;
     private volatile bool _isGivenUp;
 
     internal MpiThread(MpiLibrary mpi, TimeSpan limit)
@@ -40,6 +46,24 @@ internal sealed partial class MpiThread : IDisposable
     internal int Rank { get; private set; }
 
     internal int Size { get; private set; }
+
+    /// <summary>Waits for an operation, which advances faster meanwhile.</summary>
+    /// <param name="pending">The operation.</param>
+    /// <param name="limit">For how long.</param>
+    /// <param name="cancelled">Ends the waiting.</param>
+    /// <returns>Whether it is over.</returns>
+    internal bool Wait(MpiPending pending, TimeSpan limit, CancellationToken cancelled)
+    {
+        _ = Interlocked.Increment(ref _waiters);
+        try
+        {
+            return pending.Wait(limit, cancelled);
+        }
+        finally
+        {
+            _ = Interlocked.Decrement(ref _waiters);
+        }
+    }
 
     internal void Give(MpiPending pending) => _given.Add(pending);
 
@@ -80,23 +104,25 @@ internal sealed partial class MpiThread : IDisposable
             _started.SetResult();
         }
 
-        var (active, tag, idle) = (new List<MpiPending>(), 0, 0);
+        var (active, number, idle) = (new List<MpiPending>(), 0, 0);
+        MpiException? broken = null;
         while (!_isGivenUp && Take(active, out var given))
         {
             if (given is not null)
             {
                 active.Add(given);
-                Try(given, () => given.Operation.Begin(tag));
-                tag = (tag + 2) % (2 * Tags);
+                var tag = 2 * ((number * MpiPending.Marks) + given.Mark);
+                broken ??= Try(() => given.Operation.Begin(tag));
+                number = (number + 1) % Numbers;
                 idle = 0;
             }
 
             var changed = false;
-            for (var i = 0; i < active.Count; i++)
+            for (var i = 0; i < active.Count && broken is null; i++)
             {
                 var pending = active[i];
-                Try(pending, () => changed |= pending.Operation.Advance());
-                if (pending.IsOver || pending.Operation.IsDone)
+                broken = Try(() => changed |= pending.Operation.Advance());
+                if (broken is null && pending.Operation.IsDone)
                 {
                     active.RemoveAt(i--);
                     pending.Operation.Free();
@@ -105,10 +131,19 @@ internal sealed partial class MpiThread : IDisposable
                 }
             }
 
-            idle = changed ? 0 : idle + 1;
-            if (idle > Looks)
+            if (broken is not null)
             {
-                _ = usleep(PauseMicroseconds);
+                // MPI may still write to where it was to receive: it is not called again, and nothing is freed.
+                active.ForEach(p => p.Complete(broken));
+                active.Clear();
+                continue;
+            }
+
+            idle = changed ? 0 : idle + 1;
+            var isAwaited = Volatile.Read(ref _waiters) > 0;
+            if (idle > (isAwaited ? Looks : LooksBeside))
+            {
+                _ = usleep(isAwaited ? PauseMicroseconds : PauseBeside);
             }
             else if (idle > 0)
             {
@@ -116,7 +151,7 @@ internal sealed partial class MpiThread : IDisposable
             }
         }
 
-        if (!_isGivenUp)
+        if (!_isGivenUp && broken is null)
         {
             _mpi.End();
         }
@@ -125,6 +160,12 @@ internal sealed partial class MpiThread : IDisposable
     // The next operation; waits for one where none is active. False when there will be none.
     private bool Take(List<MpiPending> active, out MpiPending? given)
     {
+        if (active.Count >= MostActive)
+        {
+            given = null;
+            return true;
+        }
+
         if (active.Count > 0)
         {
             _ = _given.TryTake(out given);
@@ -134,15 +175,16 @@ internal sealed partial class MpiThread : IDisposable
         return _given.TryTake(out given, Timeout.Infinite);
     }
 
-    private static void Try(MpiPending pending, Action action)
+    private static MpiException? Try(Action action)
     {
         try
         {
             action();
+            return null;
         }
         catch (MpiException e)
         {
-            pending.Complete(e);
+            return e;
         }
     }
 
@@ -151,11 +193,22 @@ internal sealed partial class MpiThread : IDisposable
 }
 
 /// <summary>An operation given to MPI's thread.</summary>
-internal sealed class MpiPending(MpiOperation operation)
+/// <param name="operation">The operation.</param>
+/// <param name="label">What it is: "all-reduce of 12 Float32".</param>
+internal sealed class MpiPending(MpiOperation operation, string label)
 {
+    /// <summary>Number of marks.</summary>
+    internal const int Marks = 64;
+
     private readonly TaskCompletionSource<MpiException?> _end = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     internal MpiOperation Operation => operation;
+
+    /// <summary>
+    /// A number of what it is, the same on all ranks. Messages of ranks that do something else than each other must not meet: where a longer one comes than is
+    /// expected, some MPIs write behind the memory for it.
+    /// </summary>
+    internal int Mark { get; } = (int)(label.Aggregate(2166136261u, static (hash, c) => (hash ^ c) * 16777619) % Marks);
 
     /// <summary>Whether it is complete or has failed.</summary>
     internal bool IsOver => _end.Task.IsCompleted;

@@ -154,7 +154,9 @@ internal sealed class NcclEngine : ICollectives
         }
         catch (NcclException e)
         {
-            _ = _channel.Failed.WaitHandle.WaitOne(TimeSpan.FromSeconds(2));
+            // A rank that died is known by its name a moment later, and one that does something else once all have said what they do.
+            using var waiting = _activity.Wait(pending.Number);
+            _ = _channel.Failed.WaitHandle.WaitOne((3 * _limits.Heartbeat) + TimeSpan.FromSeconds(2));
             _channel.ThrowIfFailed();
             _channel.Fail($"{label}: {e.Message}.");
             throw new RankFailedException(_channel.Failure!, e);
