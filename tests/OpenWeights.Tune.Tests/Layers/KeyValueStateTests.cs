@@ -47,4 +47,30 @@ public sealed class KeyValueStateTests
             Assert.That(held.ByteLength, Is.LessThanOrEqualTo(2 * 64 * sizeof(float)));
         }
     }
+
+    [TestCase(128)]
+    [TestCase(500)]
+    [TestCase(512)]
+    public void A_full_window_is_not_copied_for_every_token(int window)
+    {
+        using var held = new KeyValueState(window);
+        using (NewDisposeScope())
+        {
+            var states = zeros([1, 1, window, 1]);
+            _ = held.Append(states, states);
+        }
+
+        var copies = 0;
+        nint before = 0;
+        for (var i = 0; i < 4 * window; i++)
+        {
+            var slot = held.Reserve();
+            copies += slot.Keys == before ? 0 : 1;
+            before = slot.Keys;
+            Assert.That((long)slot.Seen, Is.EqualTo(window - 1));
+            Assert.That(held.ByteLength, Is.LessThanOrEqualTo(2 * sizeof(float) * 5 * window / 4));
+        }
+
+        Assert.That(copies, Is.LessThanOrEqualTo(18));
+    }
 }

@@ -24,11 +24,11 @@ internal sealed class KeyValueState(int? window) : LayerState, IKeyValues
     /// <param name="texts">The texts.</param>
     internal static long Capacity(int? window, CachedTexts texts)
     {
-        var (ofPrompt, needed) = (Buffer.CapacityFor(texts.Prompt), Math.Min(texts.Tokens, window ?? long.MaxValue));
+        var (ofPrompt, needed) = (Buffer.CapacityFor(texts.Prompt, window, texts.Prompt), Math.Min(texts.Tokens, window ?? long.MaxValue));
 
         // The prompt's buffer is kept until it is full, but for a window not if it is far too large.
         var isKept = texts.Tokens == texts.Prompt || (texts.Tokens <= ofPrompt && (window is null || Buffer.IsUsable(ofPrompt, needed)));
-        return isKept ? ofPrompt : Buffer.CapacityFor(needed);
+        return isKept ? ofPrompt : Buffer.CapacityFor(needed, window, texts.Tokens);
     }
 
     /// <summary>Appends keys and values of new tokens.</summary>
@@ -90,7 +90,7 @@ internal sealed class KeyValueState(int? window) : LayerState, IKeyValues
         var kept = Math.Min(_length, (window ?? int.MaxValue) - 1);
         if (_held is null || !_held.Fits(kept + tokens, tokens, window is not null))
         {
-            _held = Buffer.Make(keys, values, _held, kept, kept + tokens);
+            _held = Buffer.Make(keys, values, _held, kept, Buffer.CapacityFor(kept + tokens, window, _length + tokens));
             _held.FirstToken = _length - kept;
         }
 
@@ -134,11 +134,13 @@ internal sealed class KeyValueState(int? window) : LayerState, IKeyValues
 
         internal static bool IsUsable(long capacity, long needed) => capacity <= Math.Max(SmallestBuffer, 4 * needed);
 
-        internal static long CapacityFor(long tokens) => Math.Max(SmallestBuffer, (long)BitOperations.RoundUpToPowerOf2((ulong)tokens));
+        // Tokens to have room for, of a text of so many in all. A window that moves needs room to do so: most are powers of two, and a buffer
+        // of just that size would be copied for every token.
+        internal static long CapacityFor(long tokens, int? window, long ofText) =>
+            Math.Max(Math.Max(SmallestBuffer, (long)BitOperations.RoundUpToPowerOf2((ulong)tokens)), window is { } seen && ofText > seen ? seen + Math.Max(seen / 4, 16) : 0);
 
-        internal static Buffer Make(Tensor keys, Tensor values, Buffer? old, int kept, int needed)
+        internal static Buffer Make(Tensor keys, Tensor values, Buffer? old, int kept, long capacity)
         {
-            var capacity = CapacityFor(needed);
             var made = new Buffer(Enlarge(keys, capacity), Enlarge(values, capacity)) { End = kept };
             if (old is not null)
             {
