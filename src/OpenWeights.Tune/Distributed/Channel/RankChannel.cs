@@ -68,6 +68,18 @@ internal abstract class RankChannel(RankLimits limits, RankActivity activity) : 
 
     private protected abstract IReadOnlyList<string> Exchange(long number, string text);
 
+    /// <summary>Held while others are told of a failure, so that no connection is closed meanwhile.</summary>
+    private protected Lock Telling { get; } = new();
+
+    /// <summary>Waits, for a few seconds at most, until what is being told to others has been sent.</summary>
+    private protected void FinishTelling()
+    {
+        if (Telling.TryEnter(TimeSpan.FromSeconds(5)))
+        {
+            Telling.Exit();
+        }
+    }
+
     /// <summary>Notes the first failure. Returns whether this was the first.</summary>
     private protected bool SetFailure(string sentence)
     {

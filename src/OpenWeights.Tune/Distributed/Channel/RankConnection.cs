@@ -184,17 +184,27 @@ internal sealed class RankConnection : IDisposable
         return true;
     }
 
+    /// <summary>
+    /// Says that nothing more will be sent. The connection then lives on until the other side ends it too: closed before all was read, it would be
+    /// reset, and what was sent last would not arrive.
+    /// </summary>
+    internal void EndSending() => Shutdown(SocketShutdown.Send);
+
     public void Dispose()
+    {
+        Shutdown(SocketShutdown.Both);
+        _socket.Dispose();
+    }
+
+    private void Shutdown(SocketShutdown how)
     {
         try
         {
-            _socket.Shutdown(SocketShutdown.Both);
+            _socket.Shutdown(how);
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
             // The other side was faster.
         }
-
-        _socket.Dispose();
     }
 }

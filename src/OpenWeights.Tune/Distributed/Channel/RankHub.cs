@@ -11,6 +11,7 @@ namespace OpenWeights.Tune.Distributed.Channel;
 internal sealed class RankHub : RankChannel
 {
     private static readonly TimeSpan s_greeting = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan s_farewell = TimeSpan.FromSeconds(1);
 
     private readonly RankHello _self;
     private readonly Socket _listener;
@@ -91,11 +92,14 @@ internal sealed class RankHub : RankChannel
 
     internal override void End(string sentence)
     {
-        if (SetFailure(sentence))
+        lock (Telling)
         {
-            foreach (var member in Members)
+            if (SetFailure(sentence))
             {
-                _ = member.Connection.TrySend(RankMessage.Failed, sentence);
+                foreach (var member in Members)
+                {
+                    _ = member.Connection.TrySend(RankMessage.Failed, sentence);
+                }
             }
         }
     }
@@ -106,8 +110,8 @@ internal sealed class RankHub : RankChannel
     {
         Leave();
 
-        // The others end at about the same time; until then this rank is there for them.
-        var until = Environment.TickCount64 + (long)Math.Max(5000, 3 * Limits.Heartbeat.TotalMilliseconds);
+        // The others end at about the same time; until then this rank is there for them, and long enough to notice one that waits for this one.
+        var until = Environment.TickCount64 + (long)Math.Max(5000, 4 * Limits.Heartbeat.TotalMilliseconds);
         while (Failure is null && Hosts.Count > 0 && Members.Any(static m => !m.HasLeft) && Environment.TickCount64 < until)
         {
             Thread.Sleep(5);
@@ -115,9 +119,17 @@ internal sealed class RankHub : RankChannel
 
         _leaving.Set();
         _listener.Dispose();
+        FinishTelling();
         foreach (var member in Members)
         {
             _ = Failure is null && member.Connection.TrySend(RankMessage.Bye, "");
+            member.Connection.EndSending();
+        }
+
+        until = Environment.TickCount64 + (long)s_farewell.TotalMilliseconds;
+        foreach (var member in Members)
+        {
+            _ = member.HasEnded.Wait((int)Math.Max(0, until - Environment.TickCount64));
             member.Connection.Dispose();
         }
     }
@@ -300,6 +312,7 @@ internal sealed class RankHub : RankChannel
         }
 
         member.HasLeft = true;
+        member.HasEnded.Set();
     }
 
     private void Gather(long number, int rank, string text)
@@ -364,6 +377,9 @@ internal sealed class RankHub : RankChannel
         internal RankState State { get; set; } = new(0, 0, 0, []);
 
         internal bool HasLeft { get; set; }
+
+        /// <summary>Set when nothing more is read from its connection.</summary>
+        internal ManualResetEventSlim HasEnded { get; } = new();
     }
 
     private sealed class Gathering(int size)

@@ -73,9 +73,9 @@ internal sealed class RankMember : RankChannel
 
     internal override void End(string sentence)
     {
-        if (SetFailure(sentence))
+        lock (Telling)
         {
-            _ = _connection.TrySend(RankMessage.Failed, sentence);
+            _ = SetFailure(sentence) && _connection.TrySend(RankMessage.Failed, sentence);
         }
     }
 
@@ -92,6 +92,7 @@ internal sealed class RankMember : RankChannel
     {
         Leave();
         _leaving.Set();
+        FinishTelling();
         _connection.Dispose();
     }
 
@@ -224,6 +225,7 @@ internal sealed class RankMember : RankChannel
                         break;
                     case RankMessage.Failed:
                         _ = SetFailure(text);
+                        _connection.EndSending();
                         return;
                     case RankMessage.Bye:
                         // Rank 0 is done, and so are all others: nobody waits for anything any more.
@@ -233,6 +235,7 @@ internal sealed class RankMember : RankChannel
                             Monitor.PulseAll(_texts);
                         }
 
+                        _connection.EndSending();
                         return;
                 }
             }
@@ -250,18 +253,27 @@ internal sealed class RankMember : RankChannel
 
     private string Gone => $"{Name(0)} ended without a word: its process was killed or crashed, or its machine is gone.";
 
+    private string HubLeft => $"{Name(0)} ended its run, while {Name(Rank)} still waits for it.";
+
     private void HubIsGone()
     {
         // Why may be on its way.
         _ = Failed.WaitHandle.WaitOne(TimeSpan.FromSeconds(1));
         ThrowIfFailed();
-        throw new RankFailedException(_hubLeft ? $"{Name(0)} ended its run, while {Name(Rank)} still waits for it." : Gone);
+        throw new RankFailedException(_hubLeft ? HubLeft : Gone);
     }
 
     private void Beat()
     {
-        while (!_leaving.Wait(Limits.Heartbeat) && Failure is null && !_hubLeft)
+        while (!_leaving.Wait(Limits.Heartbeat) && Failure is null)
         {
+            if (_hubLeft)
+            {
+                // All others have left too, so that nobody will come to what this rank waits for.
+                _ = Activity.Read() is { Awaited: > 0 } state && state.Seconds >= Limits.Heartbeat.TotalSeconds && SetFailure(HubLeft);
+                continue;
+            }
+
             _ = _connection.TrySend(RankMessage.Alive, Activity.Read().Write());
             if (StoodStill())
             {
