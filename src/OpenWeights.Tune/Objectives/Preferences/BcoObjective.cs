@@ -41,7 +41,7 @@ internal sealed class BcoObjective(double beta, IReferencePolicy reference) : La
     {
         ArgumentNullException.ThrowIfNull(batches);
         (_batches, _isTrained) = (batches, false);
-        _ahead = Ranks.IsAlone ? null : Ranks.Add([.. batches.Select((rows, i) => Ranks.Owns(i) ? RewardSum(model, rows) : 0)], Device);
+        _ahead = Ranks.IsAlone ? null : Ahead(model);
         return base.Begin(model, batches);
     }
 
@@ -56,6 +56,19 @@ internal sealed class BcoObjective(double beta, IReferencePolicy reference) : La
 
         (_batches, _ahead) = ([], null);
         return base.End();
+    }
+
+    // The sums of the rewards of each micro-batch, of all ranks.
+    private double[] Ahead(CausalLanguageModel model)
+    {
+        var sums = new double[_batches.Count];
+        foreach (var (batch, isOwn) in Ranks.Passes([.. Enumerable.Range(0, _batches.Count)], model))
+        {
+            var sum = RewardSum(model, _batches[batch]);
+            sums[batch] += isOwn ? sum : 0;
+        }
+
+        return Ranks.Add(sums, Device);
     }
 
     private protected override Tensor Losses(IReadOnlyList<TokenRow> rows, Tensor rewards, Tensor desired)

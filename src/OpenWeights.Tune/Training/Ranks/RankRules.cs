@@ -12,7 +12,7 @@ internal static class RankRules
     ];
 
     // Whose micro-batches are a pass of the model each, or as many in each.
-    private static readonly string[] s_ofEqualPasses = ["sft", "dpo", "cpo", "orpo", "kto", "reward", "classification", "embedding", "distill", "grpo", "rloo"];
+    private static readonly string[] s_ofEqualPasses = ["sft", "dpo", "cpo", "orpo", "kto", "bco", "reward", "classification", "embedding", "distill", "grpo", "rloo"];
 
     /// <summary>The problems of a run of several ranks.</summary>
     /// <param name="config">The run.</param>
@@ -64,7 +64,7 @@ internal static class RankRules
             yield return Problem("training.optimizer", $"{training.Optimizer} needs whole matrices, of which ranks with parallel.shard: {shard} have parts; choose one of {string.Join(", ", s_elementwise)}");
         }
 
-        if (!s_ofEqualPasses.Contains(config.Objective.Type) && config.Objective.Type != "bco")
+        if (!s_ofEqualPasses.Contains(config.Objective.Type))
         {
             yield return Problem("objective.type", $"ranks with parallel.shard: {shard} compute as many passes of the model as each other, which {config.Objective.Type} does not promise; {string.Join(", ", s_ofEqualPasses)} do");
         }
