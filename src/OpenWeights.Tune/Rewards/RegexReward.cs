@@ -1,6 +1,7 @@
 using System.Text.RegularExpressions;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Extensions;
+using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Rewards;
 
@@ -26,7 +27,7 @@ internal sealed class RegexReward(RewardSection section) : IReward
         }
         catch (RegexParseException e)
         {
-            throw new RewardException($"{answer.Place}: '{own}' is not a regular expression: {e.Message}", e);
+            throw new TrainingFailedException($"{answer.Place}: '{own}' is not a regular expression: {e.Message}", e);
         }
     }
 }

@@ -81,9 +81,11 @@ public readonly record struct RunOptions(bool Resume = false, bool IgnoreMemory 
 /// <summary>Thrown if a run cannot continue.</summary>
 public sealed class TrainingFailedException : Exception
 {
-    /// <summary>Creates the exception with a reason and what to do.</summary>
-    public TrainingFailedException(string message)
-        : base(message)
+    /// <summary>Creates the exception.</summary>
+    /// <param name="message">What is wrong, where, and what to do.</param>
+    /// <param name="inner">The cause.</param>
+    public TrainingFailedException(string message, Exception? inner = null)
+        : base(message, inner)
     {
     }
 }
