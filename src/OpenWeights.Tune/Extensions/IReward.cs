@@ -1,5 +1,3 @@
-using OpenWeights.Tune.Training;
-
 namespace OpenWeights.Tune.Extensions;
 
 /// <summary>

@@ -6,7 +6,6 @@ using System.Text.Json;
 using System.Text;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Extensions;
-using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Rewards;
 

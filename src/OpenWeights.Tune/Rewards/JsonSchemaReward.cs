@@ -3,7 +3,6 @@ using System.Text.Json;
 using Json.Schema;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Extensions;
-using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Rewards;
 

@@ -2,7 +2,6 @@ using System.Globalization;
 using System.Text.RegularExpressions;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Extensions;
-using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Rewards;
 

@@ -1,7 +1,6 @@
 using System.Text.RegularExpressions;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Extensions;
-using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Rewards;
 

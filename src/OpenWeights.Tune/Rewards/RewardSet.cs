@@ -1,6 +1,5 @@
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Extensions;
-using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Rewards;
 

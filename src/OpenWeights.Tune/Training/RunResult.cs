@@ -77,15 +77,3 @@ public readonly record struct RunOptions(bool Resume = false, bool IgnoreMemory 
         init => _ranks = value;
     }
 }
-
-/// <summary>Thrown if a run cannot continue.</summary>
-public sealed class TrainingFailedException : Exception
-{
-    /// <summary>Creates the exception.</summary>
-    /// <param name="message">What is wrong, where, and what to do.</param>
-    /// <param name="inner">The cause.</param>
-    public TrainingFailedException(string message, Exception? inner = null)
-        : base(message, inner)
-    {
-    }
-}

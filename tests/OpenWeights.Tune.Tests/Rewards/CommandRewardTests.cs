@@ -2,7 +2,6 @@ using NUnit.Framework;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Rewards;
-using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Tests.Rewards;
 

@@ -4,7 +4,6 @@ using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Rewards;
-using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Tests.Rewards;
 
