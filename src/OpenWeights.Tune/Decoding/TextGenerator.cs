@@ -68,60 +68,54 @@ internal sealed class TextGenerator
         var invocations = _model.Stack.Invocations(adapters, prompts.Count);
         var from = invocations is null ? null : prompts.Zip(invocations, static (p, own) => own is null ? 0 : (long?)own.Find(p)).ToArray();
         var (cache, known) = prompts.Count == 1 ? memory.Take(prompts[0], from?[0], Holder()) : (new DecoderCache(), 0);
-        var texts = prompts.Select((p, i) => new Text(new TokenSampler(_options, _options.FirstText + i, p))).ToList();
-        var width = prompts.Max(static p => p.Length);
-        var padding = prompts.Select(p => width - p.Length).ToArray();
-        from = from is null ? null : [.. from.Zip(padding, static (first, empty) => first + empty)];
-        var next = prompts.Select(p => Enumerable.Repeat(0, width - p.Length).Concat(p).ToArray()).ToArray();
-        var read = Array.ConvertAll(next, n => new List<int>(n.Take(known)));
-        next[0] = next[0][known..];
+        var batch = new TextBatch(prompts, _options, from, adapters, known);
+        var all = batch.Texts;
         var (isWhole, step, shared) = (true, (DecodeStep?)null, EqualPrompts.Of(prompts, adapters));
         try
         {
-            for (var made = 0; made < _options.MaxNewTokens && texts.Exists(static t => t.Open); made++)
+            for (var made = 0; made < _options.MaxNewTokens && batch.IsOpen; made++)
             {
                 stop.ThrowIfCancellationRequested();
-                for (var i = 0; i < read.Length; i++)
-                {
-                    read[i].AddRange(next[i]);
-                }
-
-                if (!_model.Stack.Continues(cache, read[0].Count - 1 - padding.Min()))
+                var fewer = made > 0 && batch.DropEnded(cache);
+                batch.Enter();
+                if (!_model.Stack.Continues(cache, batch.LongestPosition))
                 {
                     cache.Dispose();
-                    (cache, next) = (new DecoderCache(), Array.ConvertAll(read, static r => r.ToArray()));
+                    cache = new DecoderCache();
+                    batch.Restart();
                 }
 
                 isWhole = false;
-                step = made == 1 ? DecodeStep.Of(_model, prompts.Count) : step;
-                var scores = step is not null && cache.Length > 0 && next[0].Length == 1
-                    ? step.Read(Array.ConvertAll(next, static n => n[0]), padding, cache)
-                    : made == 0 && shared is not null ? FirstScores(shared, next, padding, from, cache, adapters)
-                    : Scores(next, padding, from, cache, adapters);
+                step = made == 1 || fewer ? DecodeStep.Of(_model, batch.Texts.Count) : step;
+                var scores = step is not null && cache.Length > 0 && batch.Next[0].Length == 1
+                    ? step.Read(Array.ConvertAll(batch.Next, static n => n[0]), batch.Padding, cache)
+                    : made == 0 && shared is not null ? FirstScores(shared, batch, cache)
+                    : Scores(batch.Next, batch.Padding, batch.From, cache, batch.Adapters);
                 isWhole = true;
-                var vocabulary = scores.Length / texts.Count;
-                for (var i = 0; i < texts.Count; i++)
+                var vocabulary = scores.Length / batch.Texts.Count;
+                for (var i = 0; i < batch.Texts.Count; i++)
                 {
-                    var token = texts[i].Open ? texts[i].Take(scores.Slice(i * vocabulary, vocabulary), _options) : 0;
-                    if (texts[i].Open && accept?.Invoke(i, token) == false)
+                    var text = batch.Texts[i];
+                    var token = text.Open ? text.Take(scores.Slice(i * vocabulary, vocabulary), _options) : 0;
+                    if (text.Open && accept?.Invoke(text.Index, token) == false)
                     {
-                        texts[i].Close("stop");
+                        text.Close("stop");
                     }
 
-                    texts[i].Fill(room.Tokens - prompts[i].Length - VirtualTokens);
-                    next[i] = [token];
+                    text.Fill(room.Tokens - prompts[text.Index].Length - VirtualTokens);
+                    batch.Next[i] = [token];
                 }
             }
         }
         finally
         {
-            memory.Keep(cache, isWhole && prompts.Count == 1 ? read[0] : null, Holder());
+            memory.Keep(cache, isWhole && prompts.Count == 1 ? batch.Read[0] : null, Holder());
         }
 
         // An adapter with invocation tokens shares the states of the base.
         string? Holder() => invocations is null ? adapters?[0] : null;
 
-        return [.. texts.Select(static t => new GenerationResult(t.Ids, t.Reason) { IsFull = t.IsFull, IsFinite = t.IsFinite, LogProbs = t.LogProbs })];
+        return [.. all.Select(static t => new GenerationResult(t.Ids, t.Reason) { IsFull = t.IsFull, IsFinite = t.IsFinite, LogProbs = t.LogProbs })];
     }
 
     private int VirtualTokens => _model.Stack.Virtual?.Count ?? 0;
@@ -140,13 +134,14 @@ internal sealed class TextGenerator
     }
 
     // Logits of the first token of each text: equal prompts are read once, and each text then goes on from a copy of their states.
-    private Span<float> FirstScores(EqualPrompts shared, int[][] next, int[] padding, long?[]? from, DecoderCache cache, IReadOnlyList<string?>? adapters)
+    private Span<float> FirstScores(EqualPrompts shared, TextBatch batch, DecoderCache cache)
     {
-        var read = Scores(shared.First(next), shared.First(padding), from is null ? null : shared.First(from), cache, adapters is null ? null : shared.First(adapters));
+        var read = Scores(
+            shared.First(batch.Next), shared.First(batch.Padding), batch.From is null ? null : shared.First(batch.From), cache, batch.Adapters is null ? null : shared.First(batch.Adapters));
         cache.Select(shared.Groups);
         var vocabulary = read.Length / shared.Count;
-        _scores = new float[next.Length * vocabulary];
-        for (var i = 0; i < next.Length; i++)
+        _scores = new float[batch.Next.Length * vocabulary];
+        for (var i = 0; i < batch.Next.Length; i++)
         {
             read.Slice(shared.Groups[i] * vocabulary, vocabulary).CopyTo(_scores.AsSpan(i * vocabulary));
         }
@@ -196,54 +191,6 @@ internal sealed class TextGenerator
         }
 
         return Devices.Send(tensor(documents, [padding.Length, keys]), _model.Device);
-    }
-
-    private sealed class Text(TokenSampler sampler)
-    {
-        private readonly List<int> _ids = [];
-        private readonly List<float> _logProbs = [];
-
-        internal bool Open { get; private set; } = true;
-
-        internal string Reason { get; private set; } = "length";
-
-        internal bool IsFull { get; private set; }
-
-        internal bool IsFinite { get; private set; } = true;
-
-        internal IReadOnlyList<int> Ids => _ids;
-
-        internal IReadOnlyList<float> LogProbs => _logProbs;
-
-        internal int Take(Span<float> scores, GenerationOptions options)
-        {
-            var token = sampler.Next(scores);
-            IsFinite &= float.IsFinite(scores[token]);
-            _ids.Add(token);
-            if (options.LogProbs)
-            {
-                _logProbs.Add(sampler.LogProb);
-            }
-
-            if (options.EndTokens.Contains(token))
-            {
-                Close("stop");
-            }
-
-            return token;
-        }
-
-        /// <summary>Ends the text if it reaches the maximum length.</summary>
-        internal void Fill(int room)
-        {
-            if (Open && _ids.Count >= room)
-            {
-                IsFull = true;
-                Close("length");
-            }
-        }
-
-        internal void Close(string reason) => (Open, Reason) = (false, reason);
     }
 }
 

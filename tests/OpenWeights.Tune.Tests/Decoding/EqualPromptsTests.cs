@@ -35,15 +35,46 @@ internal sealed class EqualPromptsTests
     }
 
     [Test]
+    public void Texts_that_have_ended_leave_the_batch_and_the_others_go_on_as_alone([ValueSource(typeof(FamilyCases), nameof(FamilyCases.Names))] string name)
+    {
+        using var model = FamilyCases.Make(name);
+        int[][] prompts = [s_first, s_first, s_second, s_first, s_second];
+        int[] lengths = [2, 12, 3, 4, 9];
+        var options = new GenerationOptions { MaxNewTokens = 12, Temperature = 1, Seed = 4, LogProbs = true };
+        var made = new int[prompts.Length];
+        var together = new TextGenerator(model, options).Continue(prompts, (i, _) => ++made[i] < lengths[i]);
+        for (var i = 0; i < prompts.Length; i++)
+        {
+            var alone = new TextGenerator(model, options with { FirstText = i, MaxNewTokens = lengths[i] }).Continue([prompts[i]])[0];
+            Assert.That(together[i].OutputIds, Is.EqualTo(alone.OutputIds), $"text {i}");
+            Assert.That(together[i].LogProbs, Is.EqualTo(alone.LogProbs).Within(5e-4), $"text {i}");
+        }
+    }
+
+    [Test]
+    public void Rows_leave_once_a_quarter_has_ended_or_few_are_left()
+    {
+        Assert.That(Left(8, ended: 1), Is.EqualTo(8));
+        Assert.That(Left(8, ended: 2), Is.EqualTo(6));
+        Assert.That(Left(17, ended: 1), Is.EqualTo(16));
+        Assert.That(Left(40, ended: 9), Is.EqualTo(40));
+        Assert.That(Left(3, ended: 3), Is.EqualTo(3), "nothing is computed of them any more");
+    }
+
+    [Test]
     public void Shorter_prompts_among_them_are_padded_as_before()
     {
         using var model = FamilyCases.Make("gemma3_text");
         int[][] prompts = [s_first, [3, 4], s_first, [3, 4], [6]];
+        int[] lengths = [2, 12, 3, 12, 9];
         var options = new GenerationOptions { MaxNewTokens = 12, Temperature = 1, Seed = 4 };
-        var together = new TextGenerator(model, options).Continue(prompts);
+        var (together, made) = (new TextGenerator(model, options).Continue(prompts), new int[prompts.Length]);
+        var ending = new TextGenerator(model, options).Continue(prompts, (i, _) => ++made[i] < lengths[i]);
         for (var i = 0; i < prompts.Length; i++)
         {
-            Assert.That(together[i].OutputIds, Is.EqualTo(new TextGenerator(model, options with { FirstText = i }).Continue([prompts[i]])[0].OutputIds), $"text {i}");
+            var alone = new TextGenerator(model, options with { FirstText = i }).Continue([prompts[i]])[0].OutputIds;
+            Assert.That(together[i].OutputIds, Is.EqualTo(alone), $"text {i}");
+            Assert.That(ending[i].OutputIds, Is.EqualTo(alone.Take(lengths[i])), $"text {i}, which ends after {lengths[i]}");
         }
     }
 
@@ -77,5 +108,21 @@ internal sealed class EqualPromptsTests
             Assert.That(told, Is.EqualTo(cache.ByteLength).Within(1).Percent, $"after {read + count} tokens");
             Assert.That(cache.ByteLength, Is.GreaterThan(0));
         }
+    }
+
+    // Rows of a batch after some texts have ended.
+    private static int Left(int rows, int ended)
+    {
+        using var cache = new DecoderCache();
+        var batch = new TextBatch([.. Enumerable.Repeat(s_first, rows)], new GenerationOptions(), null, null, 0);
+        foreach (var text in batch.Texts.Skip(1).Take(ended - 1).Append(batch.Texts[0]))
+        {
+            text.Close("stop");
+        }
+
+        Assert.That(batch.DropEnded(cache), Is.EqualTo(batch.Texts.Count < rows));
+        Assert.That(batch.Texts.Count == rows || batch.Texts.All(static t => t.Open), Is.True);
+        Assert.That(new[] { batch.Next.Length, batch.Read.Length, batch.Padding.Length }, Is.All.EqualTo(batch.Texts.Count));
+        return batch.Texts.Count;
     }
 }
