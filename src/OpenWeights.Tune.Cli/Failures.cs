@@ -6,7 +6,6 @@ using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Torch;
-using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli;
 

@@ -1,6 +1,6 @@
 namespace OpenWeights.Tune.Extensions;
 
-/// <summary>Thrown if a run cannot continue, by a class of your own too: its message is shown without more.</summary>
+/// <summary>Thrown if a run cannot continue: a loss that is no number, or answers that a reward cannot judge.</summary>
 public sealed class TrainingFailedException : Exception
 {
     /// <summary>Creates the exception.</summary>
