@@ -225,10 +225,7 @@ public sealed class ElfVersionNeeds
         }
     }
 
-    private long Count(Tag tag)
-    {
-        return Value(tag) is >= 0 and <= ushort.MaxValue ? Value(tag) : throw Damaged("it counts too many versions");
-    }
+    private long Count(Tag tag) => Value(tag) is >= 0 and <= ushort.MaxValue ? Value(tag) : throw Damaged("it counts too many versions");
 
     private void ReadSymbols()
     {
@@ -308,20 +305,11 @@ public sealed class ElfVersionNeeds
         return Has(Tag.GnuHash) ? UInt32(Table(Tag.GnuHash, 8, "its hash table"), 4) : 0;
     }
 
-    private bool Has(Tag tag)
-    {
-        return _dynamic.ContainsKey((long)tag);
-    }
+    private bool Has(Tag tag) => _dynamic.ContainsKey((long)tag);
 
-    private long Value(Tag tag)
-    {
-        return _dynamic.TryGetValue((long)tag, out var value) ? value : 0;
-    }
+    private long Value(Tag tag) => _dynamic.TryGetValue((long)tag, out var value) ? value : 0;
 
-    private byte[] Table(Tag tag, long size, string what)
-    {
-        return size == 0 ? [] : Read(Offset(Value(tag), what), size, what);
-    }
+    private byte[] Table(Tag tag, long size, string what) => size == 0 ? [] : Read(Offset(Value(tag), what), size, what);
 
     private long Offset(long address, string what)
     {
@@ -368,20 +356,11 @@ public sealed class ElfVersionNeeds
         return new InvalidDataException($"{_name} is damaged: {how}; delete its package's folder and restore again.");
     }
 
-    private static int UInt16(byte[] bytes, int at)
-    {
-        return bytes[at] | (bytes[at + 1] << 8);
-    }
+    private static int UInt16(byte[] bytes, int at) => bytes[at] | (bytes[at + 1] << 8);
 
-    private static long UInt32(byte[] bytes, int at)
-    {
-        return (uint)(UInt16(bytes, at) | (UInt16(bytes, at + 2) << 16));
-    }
+    private static long UInt32(byte[] bytes, int at) => (uint)(UInt16(bytes, at) | (UInt16(bytes, at + 2) << 16));
 
-    private static long Int64(byte[] bytes, int at)
-    {
-        return UInt32(bytes, at) | (UInt32(bytes, at + 4) << 32);
-    }
+    private static long Int64(byte[] bytes, int at) => UInt32(bytes, at) | (UInt32(bytes, at + 4) << 32);
 
     // Entries of the dynamic segment.
     private enum Tag : long

@@ -95,9 +95,7 @@ internal sealed class BlobDownload(HubClient client, HubSettings settings, HubRe
     private async Task<bool> FetchPart(SafeFileHandle handle, long start, long length, CancellationToken stop)
     {
         var whole = start == 0 && length == file.Size;
-        var path = string.Join('/', file.Path.Split('/').Select(Uri.EscapeDataString));
-        var address = new Uri(settings.Endpoint, $"/{revision.Kind.Prefix()}{revision.Name}/resolve/{revision.Commit}/{path}");
-        using var response = await client.Send(revision.Name, address, whole ? null : new RangeHeaderValue(start, start + length - 1), stop).ConfigureAwait(false);
+        using var response = await client.Send(revision.Name, revision.AddressOf(file, settings.Endpoint), whole ? null : new RangeHeaderValue(start, start + length - 1), stop).ConfigureAwait(false);
 
         // A server without ranges sends the whole file: what comes before the part is passed over.
         var skip = whole || response.StatusCode != HttpStatusCode.PartialContent ? start : RequireRange(response, start, length);

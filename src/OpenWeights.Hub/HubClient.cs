@@ -269,6 +269,10 @@ public sealed record HubRevision(string Name, string Commit, string? License, IR
 {
     /// <summary>What it holds.</summary>
     public HubKind Kind { get; init; }
+
+    /// <summary>Where a file of it is.</summary>
+    internal Uri AddressOf(HubFile file, Uri endpoint) =>
+        new(endpoint, $"/{Kind.Prefix()}{Name}/resolve/{Commit}/{string.Join('/', file.Path.Split('/').Select(Uri.EscapeDataString))}");
 }
 
 /// <summary>A file of a repository.</summary>

@@ -90,6 +90,29 @@ public static class HubDownload
         return cache.Snapshot(found.Commit);
     }
 
+    /// <summary>
+    /// Writes the safetensors files of a repository into a folder with their headers alone, which name all tensors: each file is as long as the Hub's,
+    /// and holds zeros in place of the tensors' values. For looking at a model, not for loading it. Files in folders of the repository are left out.
+    /// </summary>
+    /// <param name="settings">How the Hub is reached.</param>
+    /// <param name="revision">The repository, as <see cref="List"/> gives it.</param>
+    /// <param name="folder">An existing folder, without files of these names.</param>
+    /// <param name="stop">Stops the download.</param>
+    /// <exception cref="InvalidDataException">A file is no safetensors file.</exception>
+    /// <exception cref="HubRefusedException">The repository is gated, private or not there; the message says what to do.</exception>
+    /// <exception cref="IOException">The Hub cannot be reached or is too busy, or the disk cannot be written.</exception>
+    public static async Task FetchHeaders(HubSettings settings, HubRevision revision, string folder, CancellationToken stop)
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        ArgumentNullException.ThrowIfNull(revision);
+        ArgumentException.ThrowIfNullOrEmpty(folder);
+        using var client = new HubClient(settings);
+        var headers = new HeaderDownload(client, settings, revision);
+        var files = revision.Files.Where(static file => HubFilter.Model.Takes(file.Path) && file.Path.EndsWith(".safetensors", StringComparison.Ordinal));
+        await Parallel.ForEachAsync(files, new ParallelOptions { MaxDegreeOfParallelism = settings.Connections, CancellationToken = stop },
+            async (file, inner) => await headers.Write(file, Path.Combine(folder, file.Path), inner).ConfigureAwait(false)).ConfigureAwait(false);
+    }
+
     /// <summary>The folder of a repository in the cache; null if it is not there.</summary>
     /// <param name="settings">Where the cache is.</param>
     /// <param name="name">ORG/NAME.</param>

@@ -6,7 +6,6 @@ using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Torch;
-using OpenWeights.Tune.Training;
 
 namespace OpenWeights.Tune.Cli;
 
@@ -58,7 +57,7 @@ internal static class Failures
             $"{FirstLine(e.Message)}{LessMemory(command)}",
         ExternalException => $"torch: {FirstLine(e.Message)}",
         ArgumentException { ParamName: { } name } => e.Message.Replace($" (Parameter '{name}')", "", StringComparison.Ordinal),
-        InvalidDataException or IOException or UnauthorizedAccessException or TrainingFailedException or RewardException or RankFailedException or ChatTemplateException or NotSupportedException or ArgumentException => e.Message,
+        InvalidDataException or IOException or UnauthorizedAccessException or TrainingFailedException or RankFailedException or ChatTemplateException or NotSupportedException or ArgumentException => e.Message,
         _ => $"{e.GetType().Name}: {e.Message} (this is a bug in the program; --verbose shows the stack trace)",
     };
 

@@ -33,6 +33,32 @@ public sealed class HubDownloadTests
         _work.Dispose();
     }
 
+    [TestCase(true)]
+    [TestCase(false)]
+    public async Task Headers_are_fetched_without_what_follows_them(bool withRanges)
+    {
+        // A header longer than the first request, then values.
+        var header = "{\"a\":{}" + new string(' ', 300_000) + "}";
+        var file = new byte[2_000_000];
+        Array.Fill(file, (byte)7);
+        BitConverter.TryWriteBytes(file, (ulong)header.Length);
+        System.Text.Encoding.ASCII.GetBytes(header).CopyTo(file, 8);
+        _hub.Files[Weights] = file;
+        _hub.Misbehave = withRanges ? null : (context, _) =>
+        {
+            context.Request.Headers.Remove("Range");
+            return false;
+        };
+        var settings = Settings();
+        var listed = await HubDownload.List(settings, HubKind.Model, "org/tiny", "main", CancellationToken.None);
+        await HubDownload.FetchHeaders(settings, listed, _work.Root, CancellationToken.None);
+
+        var written = File.ReadAllBytes(_work.At(Weights));
+        Assert.That(written[..(8 + header.Length)], Is.EqualTo(file[..(8 + header.Length)]));
+        Assert.That(written[(8 + header.Length)..], Is.EqualTo(new byte[file.Length - 8 - header.Length]), "as long, and without the values");
+        Assert.That(_hub.Requests.Where(static r => r.Path == CdnWeights).Select(static r => r.Range), Is.EqualTo(new[] { "bytes=0-262143", $"bytes=262144-{7 + header.Length}" }));
+    }
+
     [Test]
     public void A_machine_without_a_network_is_told_at_once()
     {

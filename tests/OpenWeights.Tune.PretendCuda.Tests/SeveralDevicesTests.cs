@@ -23,7 +23,7 @@ public sealed class SeveralDevicesTests
         static TestCaseData Case(string name, Func<RunConfig, RunConfig> change) => new TestCaseData(change).SetArgDisplayNames(name);
         static Func<RunConfig, RunConfig> Kind(AdapterConfig kind) => c =>
         {
-            var section = AdapterSection.OfType(kind.TypeName) with { Own = kind };
+            var section = new AdapterSection { Type = kind.TypeName, Own = kind };
             return c with { Adapter = kind.Targets.Names is { Count: > 0 } targets ? section with { TargetModules = new TextOrList([.. targets], IsList: true) } : section };
         };
         yield return Case("LoRA", static c => c);

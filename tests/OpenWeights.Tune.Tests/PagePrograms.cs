@@ -23,9 +23,16 @@ internal static class PagePrograms
     }
 
     // docs/library.md
+    internal static RunConfig SettingsByName() => new()
+    {
+        Adapter = new AdapterSection { Type = "vera", TargetModules = ["q_proj", "v_proj"] }.With("r", 64),
+        Training = new TrainingSection { Optimizer = "muon" }.With("muon.momentum", 0.9).With("muon.ns_steps", 6),
+    };
+
+    // docs/library.md
     internal static object AWholeRun(IRunListener listener, CancellationToken stop)
     {
-        using var run = TrainingRun.Prepare(RunConfigFile.Read("train.yaml", ["training.max_steps=100"]), listener);
+        using var run = TrainingRun.Prepare(RunConfig.Load("train.yaml", "training.max_steps=100"), listener);
         var folder = run.Run(overwrite: false, command: "my program", stop);
 
         return folder ?? "";

@@ -6,7 +6,7 @@ namespace OpenWeights.Formats.Families;
 /// Facts of a model family that reading, training and export share: its names, and the defaults of settings that are absent from
 /// config.json, as in transformers.
 /// </summary>
-public sealed record FamilyFacts
+internal sealed record FamilyFacts
 {
     /// <summary>model_type in config.json.</summary>
     public required string ModelType { get; init; }
@@ -85,7 +85,7 @@ public sealed record FamilyFacts
 }
 
 /// <summary>Facts of a family's mixtures of experts: names in the checkpoint, and defaults of settings that are absent from config.json.</summary>
-public sealed record ExpertFacts
+internal sealed record ExpertFacts
 {
     /// <summary>Default number of experts.</summary>
     public required int Count { get; init; }
@@ -125,7 +125,7 @@ public sealed record ExpertFacts
 /// <param name="Gate">The gate projection.</param>
 /// <param name="Up">The up projection.</param>
 /// <param name="Down">The down projection.</param>
-public sealed record ExpertTargets(string Gate, string Up, string Down)
+internal sealed record ExpertTargets(string Gate, string Up, string Down)
 {
     /// <summary>Those of most families.</summary>
     public static ExpertTargets GateUpDown { get; } = new("gate_proj", "up_proj", "down_proj");
@@ -140,12 +140,12 @@ public sealed record ExpertTargets(string Gate, string Up, string Down)
 /// <param name="Plain">qk_nope_head_dim.</param>
 /// <param name="Rotated">qk_rope_head_dim.</param>
 /// <param name="Value">v_head_dim; null for hidden_size / num_attention_heads.</param>
-public sealed record LatentFacts(int? QueryRank, int Width, int Plain, int Rotated, int? Value);
+internal sealed record LatentFacts(int? QueryRank, int Width, int Plain, int Rotated, int? Value);
 
 /// <summary>How a family's usual checkpoints store what the reference implementation's modules hold under other names, or as one tensor.</summary>
 /// <param name="Renames">Names that differ.</param>
 /// <param name="Joins">Tensors that are stored in pieces.</param>
-public sealed record CheckpointLayout(IReadOnlyList<TensorRename> Renames, IReadOnlyList<TensorJoin> Joins)
+internal sealed record CheckpointLayout(IReadOnlyList<TensorRename> Renames, IReadOnlyList<TensorJoin> Joins)
 {
     /// <summary>The starts of names, in the file, of tensors that the model has no modules for, such as <c>mtp.</c>, which predicts further tokens.</summary>
     public IReadOnlyList<string> OtherParts { get; init; } = [];
@@ -169,12 +169,12 @@ public sealed record CheckpointLayout(IReadOnlyList<TensorRename> Renames, IRead
 /// <param name="Name">Its name in the file.</param>
 /// <param name="Shape">Its shape.</param>
 /// <param name="First">Its first element in the module's tensor.</param>
-public sealed record StoredPart(string Name, IReadOnlyList<long> Shape, long First);
+internal sealed record StoredPart(string Name, IReadOnlyList<long> Shape, long First);
 
 /// <summary>A part of a tensor's name that differs.</summary>
 /// <param name="Stored">The name in the file, as a regular expression that may match anywhere in it, such as <c>\.block_sparse_moe\.gate\.</c>.</param>
 /// <param name="Module">What the match becomes, such as <c>.mlp.gate.</c>; <c>$1</c> is the first group.</param>
-public sealed record TensorRename(string Stored, string Module);
+internal sealed record TensorRename(string Stored, string Module);
 
 /// <summary>A tensor that is stored in pieces, which follow each other along its first dimension.</summary>
 /// <param name="Whole">The end of its name, such as <c>.mlp.experts.gate_up_proj</c>.</param>
@@ -182,4 +182,4 @@ public sealed record TensorRename(string Stored, string Module);
 /// The ends of the pieces' names in the file, after renaming, such as <c>.mlp.experts.{e}.gate_proj.weight</c> and <c>.mlp.experts.{e}.up_proj.weight</c>.
 /// With <c>{e}</c>, the index of an expert, the pieces of an expert are joined, and the experts stacked: [experts, ...].
 /// </param>
-public sealed record TensorJoin(string Whole, params IReadOnlyList<string> Pieces);
+internal sealed record TensorJoin(string Whole, params IReadOnlyList<string> Pieces);

@@ -1,7 +1,7 @@
 namespace OpenWeights.Formats.Families;
 
 /// <content>Facts of dense decoders.</content>
-public static partial class FamilyTable
+internal static partial class FamilyTable
 {
     /// <summary>Apertus.</summary>
     public static FamilyFacts Apertus { get; } = new()

@@ -1,7 +1,7 @@
 namespace OpenWeights.Formats.Families;
 
 /// <content>Facts of Gemma 3n and 4.</content>
-public static partial class FamilyTable
+internal static partial class FamilyTable
 {
     /// <summary>Gemma 4's text models.</summary>
     public static FamilyFacts Gemma4Text { get; } = new()

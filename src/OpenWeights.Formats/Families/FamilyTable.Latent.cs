@@ -1,7 +1,7 @@
 namespace OpenWeights.Formats.Families;
 
 /// <content>Facts of decoders with latent attention.</content>
-public static partial class FamilyTable
+internal static partial class FamilyTable
 {
     /// <summary>MiniCPM 3.</summary>
     public static FamilyFacts MiniCpm3 { get; } = new()

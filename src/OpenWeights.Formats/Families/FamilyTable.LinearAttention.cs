@@ -1,7 +1,7 @@
 namespace OpenWeights.Formats.Families;
 
 /// <content>Facts of hybrids of attention with linear attention or short convolutions.</content>
-public static partial class FamilyTable
+internal static partial class FamilyTable
 {
     /// <summary>Text models of Qwen 3.5.</summary>
     public static FamilyFacts Qwen35Text { get; } = new()

@@ -1,7 +1,7 @@
 namespace OpenWeights.Formats.Families;
 
 /// <content>Facts of decoders with mixtures of experts.</content>
-public static partial class FamilyTable
+internal static partial class FamilyTable
 {
     /// <summary>Arcee's Trinity models.</summary>
     public static FamilyFacts Afmoe { get; } = new()
@@ -239,7 +239,7 @@ public static partial class FamilyTable
 }
 
 /// <summary>How checkpoints store experts.</summary>
-public static class ExpertLayouts
+internal static class ExpertLayouts
 {
     /// <summary>One tensor for each matrix of each expert, with the names of most families.</summary>
     public static CheckpointLayout OneByOne { get; } = Of("mlp", "gate_proj", "up_proj", "down_proj");

@@ -1,7 +1,7 @@
 namespace OpenWeights.Formats.Families;
 
 /// <content>Multimodal models, of which the text model is read.</content>
-public static partial class FamilyTable
+internal static partial class FamilyTable
 {
     // In the order of the versions: the text model was a whole model inside, or the whole model had the names of a text model. Some have
     // a part of the vision model beside the text model's layers.

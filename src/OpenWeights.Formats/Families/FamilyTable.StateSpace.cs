@@ -1,7 +1,7 @@
 namespace OpenWeights.Formats.Families;
 
 /// <content>Facts of state space models and their hybrids with attention.</content>
-public static partial class FamilyTable
+internal static partial class FamilyTable
 {
     /// <summary>Mamba-2, Codestral Mamba. It has no positions, and so no limit of them.</summary>
     public static FamilyFacts Mamba2 { get; } = new() { ModelType = "mamba2", ClassName = "Mamba2ForCausalLM", MaxPositions = 1 << 20, NormEpsilon = 1e-5 };

@@ -3,7 +3,7 @@ using System.Text.Json.Nodes;
 namespace OpenWeights.Formats.Families;
 
 /// <summary>The facts of every model family.</summary>
-public static partial class FamilyTable
+internal static partial class FamilyTable
 {
     /// <summary>Llama 1 to 3.3, SmolLM 1 and 2.</summary>
     public static FamilyFacts Llama { get; } = new() { ModelType = "llama", ClassName = "LlamaForCausalLM", AttentionBias = false };

@@ -3,7 +3,7 @@ using System.Text.Json.Nodes;
 namespace OpenWeights.Formats.Families;
 
 /// <summary>What is known of multimodal models of one kind: where their text model is. The other parts are never read.</summary>
-public sealed record MultimodalFacts
+internal sealed record MultimodalFacts
 {
     private static readonly string[] s_textKeys = ["text_config", "language_config", "llm_config"];
 

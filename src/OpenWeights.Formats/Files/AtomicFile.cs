@@ -9,7 +9,7 @@ namespace OpenWeights.Formats.Files;
 /// </summary>
 /// <remarks>A symbolic link under the name is replaced by a file; what it pointed to is not touched. The permissions of a replaced
 /// file are kept on Unix.</remarks>
-public static class AtomicFile
+internal static class AtomicFile
 {
     private const int BufferSize = 1 << 20;
 

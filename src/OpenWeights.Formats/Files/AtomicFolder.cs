@@ -9,7 +9,7 @@ namespace OpenWeights.Formats.Files;
 /// A folder that is replaced trades places with the new one in one step where the system can (Linux, macOS); elsewhere it is moved
 /// aside first, and <see cref="StaleFiles.Clean"/> puts it back should the process be killed between the two renames.
 /// </remarks>
-public sealed class AtomicFolder : IDisposable
+internal sealed class AtomicFolder : IDisposable
 {
     private readonly bool replace;
     private bool closed;

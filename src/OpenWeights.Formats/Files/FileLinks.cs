@@ -2,7 +2,7 @@ namespace OpenWeights.Formats.Files;
 
 /// <summary>Symbolic links, by which a Hub's cache and people put large files where they are wanted: the size and the time of a link itself
 /// do not describe its target, and a link may point to a folder that contains it.</summary>
-public static class FileLinks
+internal static class FileLinks
 {
     /// <summary>The file that a path refers to after following all links, for its size and times.</summary>
     /// <param name="path">The path.</param>

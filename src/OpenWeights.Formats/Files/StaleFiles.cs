@@ -5,7 +5,7 @@ using System.Text.RegularExpressions;
 namespace OpenWeights.Formats.Files;
 
 /// <summary>Removes files that a killed process left while writing an <see cref="AtomicFile"/> or an <see cref="AtomicFolder"/>.</summary>
-public static class StaleFiles
+internal static class StaleFiles
 {
     /// <summary>
     /// Removes the leftovers directly within a folder. A folder that was being replaced and whose place is empty is put back instead.

@@ -4,7 +4,7 @@ namespace OpenWeights.Formats.Gguf;
 /// How a tensor of a GGUF file follows from a checkpoint's tensor, or from a part of it. Both are seen as rows: all dimensions but the last
 /// together, and the elements of a vector one by one.
 /// </summary>
-public sealed record GgufForm
+internal sealed record GgufForm
 {
     /// <summary>The same values in the same order.</summary>
     public static GgufForm Same { get; } = new();
@@ -78,7 +78,7 @@ public sealed record GgufForm
 /// <summary>Dimensions of a tensor in a GGUF file that differ from the checkpoint's; the order of the elements is the same.</summary>
 /// <param name="ToFile">From the checkpoint's shape to the file's.</param>
 /// <param name="ToCheckpoint">From the file's shape to the checkpoint's.</param>
-public sealed record GgufShape(Func<IReadOnlyList<long>, IReadOnlyList<long>> ToFile, Func<IReadOnlyList<long>, IReadOnlyList<long>> ToCheckpoint)
+internal sealed record GgufShape(Func<IReadOnlyList<long>, IReadOnlyList<long>> ToFile, Func<IReadOnlyList<long>, IReadOnlyList<long>> ToCheckpoint)
 {
     /// <summary>The same dimensions.</summary>
     public static GgufShape Same { get; } = new(static shape => shape, static shape => shape);

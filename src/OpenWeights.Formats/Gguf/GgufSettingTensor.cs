@@ -4,4 +4,4 @@ namespace OpenWeights.Formats.Gguf;
 /// <param name="Name">Its name in the checkpoint.</param>
 /// <param name="Shape">Its shape.</param>
 /// <param name="Values">Its values.</param>
-public sealed record GgufSettingTensor(string Name, IReadOnlyList<long> Shape, float[] Values);
+internal sealed record GgufSettingTensor(string Name, IReadOnlyList<long> Shape, float[] Values);

@@ -182,7 +182,7 @@ internal static class GgufValues
 }
 
 /// <summary>Types of metadata values, with the format's numbers (<see href="https://github.com/ggml-org/ggml/blob/master/docs/gguf.md"/>).</summary>
-public enum GgufValueType
+internal enum GgufValueType
 {
     /// <summary>Unsigned byte.</summary>
     UInt8 = 0,

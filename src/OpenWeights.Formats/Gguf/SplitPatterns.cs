@@ -6,7 +6,7 @@ namespace OpenWeights.Formats.Gguf;
 /// Pre-tokenizers of byte-level BPE that have a name in llama.cpp
 /// (<see href="https://github.com/ggml-org/llama.cpp/blob/master/src/llama-vocab.cpp"/>), as represented in tokenizer.json.
 /// </summary>
-public static class SplitPatterns
+internal static class SplitPatterns
 {
     /// <summary>Llama 3's pattern: numbers in groups of three.</summary>
     public const string Llama3 = @"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";

@@ -11,7 +11,7 @@ namespace OpenWeights.Formats.HuggingFace;
 /// A model folder with some other small files, such as those of a tokenizer with more tokens: a folder in the user's cache whose other files are links
 /// to the model's.
 /// </summary>
-public static class ModelOverlay
+internal static class ModelOverlay
 {
     /// <summary>The name of the file that says which folder is under it.</summary>
     public const string PointerName = "overlay.json";

@@ -5,7 +5,7 @@ using System.Text.Json.Nodes;
 namespace OpenWeights.Formats.Json;
 
 /// <summary>Reads settings from a JSON object; errors name the file and the key.</summary>
-public sealed class ConfigJson
+internal sealed class ConfigJson
 {
     private readonly JsonObject json;
     private readonly string path;

@@ -7,7 +7,7 @@ using System.Text.Unicode;
 namespace OpenWeights.Formats.Json;
 
 /// <summary>Reads the JSON files of a model folder (config.json and its kin) with errors that name file, line and column.</summary>
-public static partial class JsonFile
+internal static partial class JsonFile
 {
     private static readonly JsonDocumentOptions Strict = new() { AllowDuplicateProperties = false };
 

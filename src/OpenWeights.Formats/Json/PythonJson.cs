@@ -9,7 +9,7 @@ namespace OpenWeights.Formats.Json;
 /// Writes JSON as Python's <c>json.dumps</c> does, so that files written here are byte for byte what PEFT and transformers write
 /// (<see href="https://docs.python.org/3/library/json.html#json.dumps"/>).
 /// </summary>
-public static class PythonJson
+internal static class PythonJson
 {
     /// <summary>The text that <c>json.dumps(value, indent=..., sort_keys=..., ensure_ascii=...)</c> gives; no newline at its end.</summary>
     /// <param name="node">The value; null is JSON's null. A floating-point number is written with Python's <c>repr</c> (0.0,

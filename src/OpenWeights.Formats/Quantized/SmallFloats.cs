@@ -1,7 +1,7 @@
 namespace OpenWeights.Formats.Quantized;
 
 /// <summary>The values of floats of a byte or less, by their bits.</summary>
-public static class SmallFloats
+internal static class SmallFloats
 {
     /// <summary>E2M1, the 4-bit float of the OCP microscaling formats: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives.</summary>
     public static float[] E2M1 { get; } = [0f, 0.5f, 1f, 1.5f, 2f, 3f, 4f, 6f, -0f, -0.5f, -1f, -1.5f, -2f, -3f, -4f, -6f];

@@ -44,7 +44,7 @@ internal static class BenchCommand
     private static readonly Option<string> s_stored = new("--stored") { Description = "Data type of the checkpoint: float32, bfloat16 or float16.", DefaultValueFactory = static _ => "bfloat16" };
     private static readonly Option<int> s_megabytes = CommonOptions.Number("--megabytes", "The checkpoint's size in MiB.", 1024, 1);
     private static readonly Option<string> s_folder = new("--folder") { Description = "Folder for the checkpoint; deleted afterwards.", HelpName = "DIR", DefaultValueFactory = static _ => "bench-load" };
-    private static readonly Option<string> s_tokenizer = new("--tokenizer") { Description = "Folder or file of the tokenizer.", HelpName = "DIR_OR_FILE", Required = true };
+    private static readonly Option<string> s_tokenizer = new("--tokenizer") { Description = "Folder or file of the tokenizer, or a model on the Hub.", HelpName = "DIR_OR_FILE", Required = true };
     private static readonly Option<string> s_input = new("--input") { Description = "Uncompressed file of rows.", HelpName = "FILE", Required = true };
     private static readonly Option<string> s_format = new("--format") { Description = "Row format.", DefaultValueFactory = static _ => "auto" };
     private static readonly Option<string> s_device = CommonOptions.Device();
@@ -125,7 +125,7 @@ internal static class BenchCommand
     private static int RunData(ParseResult arguments)
     {
         var result = DataBenchmark.Run(
-            arguments.GetValue(s_tokenizer)!, new DataSource { Path = arguments.GetValue(s_input)!, Format = arguments.GetValue(s_format)! }, trainOn: "assistant");
+            ModelPath.ResolveTokenizer(arguments.GetValue(s_tokenizer)!, new DownloadConsole(), Signals.Stop), new DataSource { Path = arguments.GetValue(s_input)!, Format = arguments.GetValue(s_format)! }, trainOn: "assistant");
         JsonLines.Write(new JsonObject
         {
             ["megabytes_per_second_per_core"] = Math.Round(result.BytesPerProcessorSecond / 1e6, 2),

@@ -14,7 +14,7 @@ namespace OpenWeights.Tune.Cli.Commands;
 /// <summary>The command owt bench generate.</summary>
 internal static class BenchGenerateCommand
 {
-    private static readonly Option<string?> s_model = new("--model") { Description = "Folder of a model, or a GGUF file, instead of random weights.", HelpName = "DIR" };
+    private static readonly Option<string?> s_model = new("--model") { Description = "A model, as a folder, a GGUF file or a name on the Hub, instead of random weights.", HelpName = "DIR" };
     private static readonly Option<int> s_prompt = CommonOptions.Number("--prompt-len", "Prompt length in tokens.", 256, 1);
     private static readonly Option<int> s_new = CommonOptions.Number("--new-tokens", "Number of tokens to generate after each prompt.", 64, 2);
     private static readonly Option<int[]> s_batches = new("--batch-size") { Description = "Batch size; several values are measured one after the other.", DefaultValueFactory = static _ => [1, 8], AllowMultipleArgumentsPerToken = true };

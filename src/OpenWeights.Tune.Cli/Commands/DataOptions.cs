@@ -13,6 +13,8 @@ internal sealed class DataOptions
     private readonly Option<string?> _delimiter = new("--delimiter") { Description = $"{Meaning("delimiter")} \\t is a tab.", HelpName = "C" };
     private readonly Option<string?> _textBy = new("--text-by") { Description = Meaning("text_by") };
     private readonly Option<string?> _query = new("--query") { Description = Meaning("query"), HelpName = "SQL" };
+    private readonly Option<string?> _split = new("--split") { Description = Meaning("split"), HelpName = "NAME" };
+    private readonly Option<string?> _config = new("--config") { Description = Meaning("config"), HelpName = "NAME" };
     private readonly Option<int?> _limit = CommonOptions.Number<int>("--limit", Meaning("limit"), 1);
 
     internal DataOptions()
@@ -31,13 +33,15 @@ internal sealed class DataOptions
         ["data.train.delimiter"] = "--delimiter",
         ["data.train.text_by"] = "--text-by",
         ["data.train.query"] = "--query",
+        ["data.train.split"] = "--split",
+        ["data.train.config"] = "--config",
     };
 
     /// <summary>All options.</summary>
-    internal Option[] All => [_format, _fields, _roles, _separator, _delimiter, _textBy, _query, _limit];
+    internal Option[] All => [_format, _fields, _roles, _separator, _delimiter, _textBy, _query, _split, _config, _limit];
 
     /// <summary>Options for files whose rows are not in a training format.</summary>
-    internal Option[] OfTexts => [_fields, _delimiter, _textBy, _query, _limit];
+    internal Option[] OfTexts => [_fields, _delimiter, _textBy, _query, _split, _config, _limit];
 
     /// <summary>The data set.</summary>
     internal DataSource Read(ParseResult arguments, string path) => new()
@@ -50,6 +54,8 @@ internal sealed class DataOptions
         Delimiter = Unescaped(arguments.GetValue(_delimiter)),
         TextBy = arguments.GetValue(_textBy) ?? "document",
         Query = arguments.GetValue(_query),
+        Split = arguments.GetValue(_split),
+        Config = arguments.GetValue(_config),
         Limit = arguments.GetValue(_limit),
     };
 

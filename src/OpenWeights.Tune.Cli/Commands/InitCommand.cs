@@ -1,6 +1,7 @@
 using System.CommandLine;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Cli.Output;
+using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Init;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Families;
@@ -23,7 +24,7 @@ internal static class InitCommand
     private static readonly Option<int> s_positions = CommonOptions.Number("--max-positions", "Maximum context length, in tokens.", s_default.MaxPositions, 1);
     private static readonly Option<double> s_theta = new("--rope-theta") { Description = "Base of the rotary frequencies.", DefaultValueFactory = static _ => s_default.RopeTheta };
     private static readonly Option<bool> s_untied = new("--untied") { Description = "Do not tie the output head to the embedding." };
-    private static readonly Option<string?> s_tokenizer = new("--tokenizer") { Description = "A folder whose tokenizer files are copied.", HelpName = "DIR" };
+    private static readonly Option<string?> s_tokenizer = new("--tokenizer") { Description = "A folder or a model on the Hub whose tokenizer files are copied.", HelpName = "DIR" };
     private static readonly Option<string[]> s_tokenizerData = new("--tokenizer-data") { Description = "JSON lines to train a new byte-level BPE tokenizer of --vocab-size tokens on.", HelpName = "FILE" };
     private static readonly Option<string> s_dtype = new("--dtype") { Description = "Data type of the weights: float32, bfloat16 or float16.", DefaultValueFactory = static _ => "float32" };
     private static readonly Option<long> s_seed = new("--seed") { Description = "Random seed of the weights.", DefaultValueFactory = static _ => 42 };
@@ -53,7 +54,7 @@ internal static class InitCommand
     private static int Run(ParseResult arguments)
     {
         var output = CommonOptions.NewOutput(arguments.GetValue(s_output)!);
-        var copied = arguments.GetValue(s_tokenizer);
+        var copied = arguments.GetValue(s_tokenizer) is { } given ? ModelPath.ResolveTokenizer(given, new DownloadConsole(), Signals.Stop) : null;
         var data = arguments.GetValue(s_tokenizerData) ?? [];
         var tokenizer = copied is null ? null : Tokenizer.Load(copied);
         var shape = new ModelShape

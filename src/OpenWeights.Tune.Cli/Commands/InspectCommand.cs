@@ -6,6 +6,7 @@ using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tokenizers;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Cli.Output;
+using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Models.Weights;
 
@@ -14,7 +15,7 @@ namespace OpenWeights.Tune.Cli.Commands;
 /// <summary>The command owt inspect.</summary>
 internal static class InspectCommand
 {
-    private static readonly Argument<string> s_path = new("path") { Description = "A model, adapter or run folder, or a safetensors, GGUF or tokenizer file.", HelpName = "PATH" };
+    private static readonly Argument<string> s_path = new("path") { Description = "A model, adapter or run folder; a safetensors, GGUF or tokenizer file; or a name on the Hub, of whose weights the headers alone are read.", HelpName = "PATH" };
     private static readonly Option<bool> s_tensors = new("--tensors") { Description = "List every tensor with its dtype and shape; --json always does." };
     private static readonly Option<bool> s_json = CommonOptions.Json();
 
@@ -38,12 +39,13 @@ internal static class InspectCommand
     private static int Run(ParseResult arguments)
     {
         var path = arguments.GetValue(s_path)!;
-        if (!Path.Exists(path))
+        var isOnHub = ModelPath.IsOnHub(path);
+        if (!isOnHub && !Path.Exists(path))
         {
             throw new FileNotFoundException($"{path}: no such file or folder.", path);
         }
 
-        var found = Describe(path);
+        var found = isOnHub ? OnHub(path) : Describe(path);
         if (arguments.GetValue(s_json))
         {
             JsonLines.Write(found);
@@ -52,6 +54,21 @@ internal static class InspectCommand
 
         InspectText.Write(Console.Out, found, arguments.GetValue(s_tensors));
         return ExitCode.Success;
+    }
+
+    private static JsonObject OnHub(string name)
+    {
+        using var scratch = new ScratchFolder();
+        var folder = ModelPath.Look(name, scratch.Within("model"), new DownloadConsole(), Signals.Stop);
+        try
+        {
+            return Describe(folder);
+        }
+        catch (InvalidDataException e) when (folder.StartsWith(scratch.Within(""), StringComparison.Ordinal))
+        {
+            // Such as what bitsandbytes keeps among the values: the shapes of its weights.
+            throw new InvalidDataException($"{e.Message.Replace(folder, name, StringComparison.Ordinal)} Only the headers of its weights were read; `owt download {name}` fetches all, and inspect reads them then.", e);
+        }
     }
 
     private static JsonObject Describe(string path)

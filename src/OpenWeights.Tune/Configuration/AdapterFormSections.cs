@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>Settings of the start eva, with PEFT's names.</summary>
-public sealed record EvaSection
+internal sealed record EvaSection
 {
     /// <summary>Largest rank of a layer as a multiple of r.</summary>
     [Setting("A layer's rank is at most r times this; 1 gives every layer the same rank.", Min = 1)]
@@ -25,7 +25,7 @@ public sealed record EvaSection
 }
 
 /// <summary>Settings of the start corda, with PEFT's names.</summary>
-public sealed record CordaSection
+internal sealed record CordaSection
 {
     /// <summary>Which singular values are adapted, corda_method.</summary>
     [Setting("ipm: adapt the largest singular values, to learn fast; kpm: the smallest, to preserve knowledge.", OneOf = ["ipm", "kpm"])]
@@ -33,7 +33,7 @@ public sealed record CordaSection
 }
 
 /// <summary>Settings of the start loftq, with PEFT's names.</summary>
-public sealed record LoftqSection
+internal sealed record LoftqSection
 {
     /// <summary>Bits of the quantization, loftq_bits.</summary>
     [Setting("Bits of the quantization: 4 (NF4) or 8 (int8).", Min = 4, Max = 8)]
@@ -45,7 +45,7 @@ public sealed record LoftqSection
 }
 
 /// <summary>Settings of the start lora_ga, with PEFT's names.</summary>
-public sealed record LoraGaSection
+internal sealed record LoraGaSection
 {
     /// <summary>Which singular vectors go to A and B.</summary>
     [Setting("Which of the gradient's first 2 r singular vectors go to A and to B.", OneOf = ["ArBr", "A2rBr", "ArB2r", "random"])]
@@ -61,7 +61,7 @@ public sealed record LoraGaSection
 }
 
 /// <summary>Settings of block-diagonal LoRA, with PEFT's names.</summary>
-public sealed record BlockDiagonalSection
+internal sealed record BlockDiagonalSection
 {
     /// <summary>Modules whose A is block-diagonal, target_modules_bd_a.</summary>
     [Setting("Modules whose A is block-diagonal, by parts of their names: those that a server splits by rows, such as o_proj and down_proj.", Key = "target_modules_bd_a")]
@@ -81,7 +81,7 @@ public sealed record BlockDiagonalSection
 }
 
 /// <summary>Settings of KaSA, with PEFT's names.</summary>
-public sealed record KasaSection
+internal sealed record KasaSection
 {
     /// <summary>Weight of the singular values' penalty.</summary>
     [Setting("Weight of the penalty of the squared singular values, for penalize.", Min = 0)]

@@ -5,9 +5,17 @@ namespace OpenWeights.Tune.Configuration;
 /// </summary>
 public sealed record AdapterSection
 {
-    /// <summary>Adapter type.</summary>
+    /// <summary>Adapter type. The properties below are those of lora, except where they say that all types have them; <see cref="With"/> sets those of another type.</summary>
     [AdapterTypeName(AllTypes = true)]
-    public string Type { get; init; } = AdapterTypes.Lora;
+    public string Type
+    {
+        get;
+        init
+        {
+            field = value;
+            Own = Own?.TypeName == value ? Own : AdapterTypes.NewSettings(value);
+        }
+    } = AdapterTypes.Lora;
 
     /// <summary>The own settings of a type other than LoRA, in the file directly in this section; null for LoRA.</summary>
     internal AdapterTypeSettings? Own { get; init; }
@@ -18,11 +26,25 @@ public sealed record AdapterSection
 
     /// <summary>LoRA rank.</summary>
     [Setting("LoRA rank.", Key = "r", Min = 1)]
-    public int Rank { get; init; } = 16;
+    public int Rank
+    {
+        get => GivenRank ?? 16;
+        init => GivenRank = value;
+    }
+
+    /// <summary>The rank, if it was given; null for the default.</summary>
+    internal int? GivenRank { get; private init; }
 
     /// <summary>Numerator of the LoRA scaling factor, lora_alpha.</summary>
     [Setting("LoRA alpha; the update is scaled by lora_alpha / r.", Min = 0)]
-    public double LoraAlpha { get; init; } = 32;
+    public double LoraAlpha
+    {
+        get => GivenAlpha ?? 32;
+        init => GivenAlpha = value;
+    }
+
+    /// <summary>Alpha, if it was given; null for the default.</summary>
+    internal double? GivenAlpha { get; private init; }
 
     /// <summary>Dropout probability on the adapter's input, lora_dropout.</summary>
     [Setting("Dropout probability on the adapter's input while training.", Min = 0, Max = 0.999)]
@@ -62,19 +84,19 @@ public sealed record AdapterSection
 
     /// <summary>Settings of eva, eva_config.</summary>
     [Setting("Settings of init_lora_weights: eva.")]
-    public EvaSection EvaConfig { get; init; } = new();
+    internal EvaSection EvaConfig { get; init; } = new();
 
     /// <summary>Settings of corda, corda_config.</summary>
     [Setting("Settings of init_lora_weights: corda.")]
-    public CordaSection CordaConfig { get; init; } = new();
+    internal CordaSection CordaConfig { get; init; } = new();
 
     /// <summary>Settings of loftq, loftq_config.</summary>
     [Setting("Settings of init_lora_weights: loftq.")]
-    public LoftqSection LoftqConfig { get; init; } = new();
+    internal LoftqSection LoftqConfig { get; init; } = new();
 
     /// <summary>Settings of lora_ga, lora_ga_config.</summary>
     [Setting("Settings of init_lora_weights: lora_ga.")]
-    public LoraGaSection LoraGaConfig { get; init; } = new();
+    internal LoraGaSection LoraGaConfig { get; init; } = new();
 
     /// <summary>Number of tokens of a vocabulary that grows, vocab_size.</summary>
     [Setting("Number of tokens of the model with new ones, whose rows of embedding and head start as the mean of the others; the adapter's file has them, and trainable_token_indices or modules_to_save trains them. Left out, the base's own.", Min = 1)]
@@ -94,11 +116,11 @@ public sealed record AdapterSection
 
     /// <summary>Block-diagonal LoRA, use_bdlora.</summary>
     [Setting("Block-diagonal LoRA, for servers that split the model over several devices.")]
-    public BlockDiagonalSection? UseBdlora { get; init; }
+    internal BlockDiagonalSection? UseBdlora { get; init; }
 
     /// <summary>KaSA, kasa_config.</summary>
     [Setting("KaSA: trained singular values between A and B, on a weight without its r smallest ones; {} for the defaults.")]
-    public KasaSection? KasaConfig { get; init; }
+    internal KasaSection? KasaConfig { get; init; }
 
     /// <summary>Modules trained in full alongside the adapter, modules_to_save.</summary>
     [Setting("Modules to train in full alongside the adapter, such as lm_head and embed_tokens.", AllTypes = true)]
@@ -140,31 +162,22 @@ public sealed record AdapterSection
     [Setting("Alphas of individual modules, by name or pattern; they override lora_alpha.")]
     public IReadOnlyDictionary<string, double> AlphaPattern { get; init; } = new Dictionary<string, double>();
 
-    /// <summary>The section of a type, with some of its settings by their names in YAML: OfType("vera", new() { ["r"] = 64 }).</summary>
-    /// <param name="type">The type's name.</param>
-    /// <param name="settings">The settings.</param>
-    /// <exception cref="ConfigException">A setting is invalid, or the type has none of that name; the exception lists all problems.</exception>
-    public static AdapterSection OfType(string type, IReadOnlyDictionary<string, object?> settings)
+    /// <summary>
+    /// A copy with one more setting, by its name in YAML, for settings that belong to one type of adapter or to one start and have no property here:
+    /// <c>new AdapterSection { Type = "vera" }.With("r", 64)</c>, <c>new AdapterSection { InitLoraWeights = "eva" }.With("eva_config.rho", 1)</c>.
+    /// </summary>
+    /// <remarks>
+    /// Of lora: eva_config (rho, tau, use_label_mask, whiten, adjust_scaling_factors), corda_config (corda_method), loftq_config (loftq_bits, loftq_iter),
+    /// lora_ga_config (direction, scale, stable_gamma), kasa_config (beta, gamma, penalize), use_bdlora (target_modules_bd_a, target_modules_bd_b, nblocks,
+    /// match_strict). The names of other types are in docs/adapters.md, and with what they do in docs/settings.md.
+    /// </remarks>
+    /// <param name="name">The name, with a dot before that of a setting of a setting; every name of the section is understood.</param>
+    /// <param name="value">Its value: a text, a number, true or false, a list, or a dictionary of names and values.</param>
+    /// <exception cref="ConfigException">There is no such setting in a section of this type, or the value is invalid.</exception>
+    public AdapterSection With(string name, object? value)
     {
-        ArgumentNullException.ThrowIfNull(type);
-        ArgumentNullException.ThrowIfNull(settings);
-        var all = new Dictionary<string, object?> { ["type"] = type };
-        foreach (var (name, value) in settings)
-        {
-            all[name] = value;
-        }
-
-        // As text the settings are read and checked as those of a file are.
-        var binder = new ConfigBinder(YamlSource.Read("", ConfigWriter.Value(all)));
-        var section = binder.Bind<AdapterSection>("adapter.");
-        return binder.Problems.Count == 0 ? section : throw new ConfigException([.. binder.Problems.Select(static p => p with { Place = "" })]);
-    }
-
-    /// <summary>The default section of a type.</summary>
-    /// <param name="type">The type's name; an unknown one counts as LoRA.</param>
-    public static AdapterSection OfType(string type)
-    {
-        ArgumentNullException.ThrowIfNull(type);
-        return AdapterTypes.Others.TryGetValue(type, out var own) ? new AdapterSection { Type = type, Own = (AdapterTypeSettings)Activator.CreateInstance(own)! } : new AdapterSection();
+        var copy = this with { Own = Own is null ? null : Own with { } };
+        NamedSetting.Set(copy, "adapter.", name, value);
+        return copy;
     }
 }

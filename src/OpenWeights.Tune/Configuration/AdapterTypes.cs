@@ -40,6 +40,10 @@ internal static class AdapterTypes
     /// <summary>The types besides LoRA, with the records of their settings.</summary>
     internal static IReadOnlyDictionary<string, Type> Others => s_settings;
 
+    /// <summary>The own settings of a type with their defaults; null for LoRA and for an unknown type.</summary>
+    /// <param name="name">The type's name.</param>
+    internal static AdapterTypeSettings? NewSettings(string? name) => name is not null && s_settings.TryGetValue(name, out var own) ? (AdapterTypeSettings)Activator.CreateInstance(own)! : null;
+
     /// <summary>Values of bias: none, all, and the biases of the adapted layers, which each type calls by its own name.</summary>
     internal static IReadOnlyList<string> Biases =>
         ["none", "all", "lora_only", .. s_settings.Values.Select(static t => t.GetCustomAttribute<AdapterTypeAttribute>()!.OwnBiases).OfType<string>().Distinct()];

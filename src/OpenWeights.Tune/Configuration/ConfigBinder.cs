@@ -33,7 +33,7 @@ internal sealed class ConfigBinder(YamlSource source)
     private object Section(Type type, YamlMappingNode node, string prefix)
     {
         var adapterType = type == typeof(AdapterSection) ? TypeOf(node) : null;
-        var section = adapterType is null ? Activator.CreateInstance(type)! : AdapterSection.OfType(adapterType);
+        var section = adapterType is not null && AdapterTypes.Others.ContainsKey(adapterType) ? new AdapterSection { Type = adapterType } : Activator.CreateInstance(type)!;
         var settings = SettingInfo.OfSection(section);
         string? before = null;
         foreach (var (name, value) in node.Children)

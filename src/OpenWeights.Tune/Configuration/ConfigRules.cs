@@ -113,12 +113,6 @@ internal static class ConfigRules
             yield return ("adapter", "training.trainable and training.first_trained_layer apply to full fine-tuning only; with an adapter use target_modules, layers_to_transform and bias.");
         }
 
-        if ((adapter.Own?.TypeName ?? AdapterTypes.Lora) != adapter.Type)
-        {
-            yield return ("adapter.type", $"the type is {adapter.Type}, but the settings are those of {adapter.Own?.TypeName ?? AdapterTypes.Lora}; create the section with AdapterSection.OfType(\"{adapter.Type}\").");
-            yield break;
-        }
-
         var ownBiases = adapter.Own is { } own ? own.OwnBiases : "lora_only";
         if (adapter.Bias != "none" && ownBiases is null)
         {

@@ -16,7 +16,7 @@ internal static class ConfigWriter
     }
 
     /// <summary>A section or a value as YAML.</summary>
-    internal static string Value(object value)
+    internal static string Value(object? value)
     {
         using var text = new StringWriter(CultureInfo.InvariantCulture) { NewLine = "\n" };
         new YamlStream(new YamlDocument(Node(value))).Save(text, assignAnchors: false);
@@ -28,12 +28,13 @@ internal static class ConfigWriter
         null => Plain("null"),
         bool flag => Plain(flag ? "true" : "false"),
         double number => Plain(number.ToString("R", CultureInfo.InvariantCulture)),
-        int or long => Plain(Convert.ToString(value, CultureInfo.InvariantCulture)!),
+        int or long or short or byte or uint or float or decimal => Plain(Convert.ToString(value, CultureInfo.InvariantCulture)!),
         string text => Text(text),
         TextOrList { IsList: false } single => Text(single.Values[0]),
         TextOrList list => Node(list.Values),
         IDictionary map => new YamlMappingNode(map.Keys.Cast<string>().Select(k => KeyValuePair.Create((YamlNode)Text(k), Node(map[k])))),
         IEnumerable list => new YamlSequenceNode(list.Cast<object>().Select(Node)),
+        _ when !SettingInfo.IsSection(value.GetType()) => throw new ArgumentException($"{value.GetType().Name} is no kind of value that a setting has; give a text, a number, true or false, a list, or a dictionary with texts as keys."),
         _ => new YamlMappingNode(SettingInfo.OfSection(value).Select(s => KeyValuePair.Create((YamlNode)Plain(s.Key), Node(s.Get(value))))),
     };
 

@@ -10,7 +10,7 @@ namespace OpenWeights.Tune.Configuration;
 /// Resolves what users give as a model: a folder, a training run's folder, a GGUF file (opened as a folder), or a name on the Hugging Face
 /// Hub.
 /// </summary>
-internal static class ModelPath
+internal static partial class ModelPath
 {
     private const string MainRevision = "main";
 
@@ -226,9 +226,14 @@ internal static class ModelPath
             return here;
         }
 
+        return Ask(model, () => HubDownload.Fetch(settings, name, revision, filter, listener, stop));
+    }
+
+    private static string Ask(string model, Func<Task<string>> fetch)
+    {
         try
         {
-            return HubDownload.Fetch(settings, name, revision, filter, listener, stop).GetAwaiter().GetResult();
+            return fetch().GetAwaiter().GetResult();
         }
         catch (Exception error) when (error is InvalidDataException or UnauthorizedAccessException or IOException)
         {

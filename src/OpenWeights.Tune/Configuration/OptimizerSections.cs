@@ -1,7 +1,7 @@
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>The training.muon section: settings of Muon, with torch's names.</summary>
-public sealed record MuonSection
+internal sealed record MuonSection
 {
     /// <summary>Momentum.</summary>
     [Setting("Decay rate of the momentum.", Min = 0, Max = 0.9999999)]
@@ -37,7 +37,7 @@ public sealed record MuonSection
 }
 
 /// <summary>The training.adafactor section: settings of Adafactor, with transformers' names.</summary>
-public sealed record AdafactorSection
+internal sealed record AdafactorSection
 {
     /// <summary>Whether rates are scaled by the parameters' sizes, scale_parameter.</summary>
     [Setting("Scale the learning rate of each parameter by its root mean square; adafactor_torch always does.")]
@@ -69,7 +69,7 @@ public sealed record AdafactorSection
 }
 
 /// <summary>The training.ademamix section: settings of AdEMAMix, with bitsandbytes' names.</summary>
-public sealed record AdemamixSection
+internal sealed record AdemamixSection
 {
     /// <summary>Decay rate of the slow average.</summary>
     [Setting("Decay rate of the slow average of the gradients.", Min = 0, Max = 0.9999999)]
@@ -89,7 +89,7 @@ public sealed record AdemamixSection
 }
 
 /// <summary>The training.schedule_free section: settings of schedule-free AdamW, with schedulefree's names.</summary>
-public sealed record ScheduleFreeSection
+internal sealed record ScheduleFreeSection
 {
     /// <summary>Power of the step in the average's weights.</summary>
     [Setting("Power of the step in the weights of the average.", Key = "r", Min = 0)]
@@ -101,7 +101,7 @@ public sealed record ScheduleFreeSection
 }
 
 /// <summary>The training.galore section: settings of GaLore, with galore-torch's names.</summary>
-public sealed record GaloreSection
+internal sealed record GaloreSection
 {
     /// <summary>Rank of the projection.</summary>
     [Setting("Rank of the projected gradients.", Min = 1)]
@@ -121,7 +121,7 @@ public sealed record GaloreSection
 }
 
 /// <summary>The training.apollo section: settings of APOLLO, with apollo-torch's names. The defaults are those of APOLLO-Mini.</summary>
-public sealed record ApolloSection
+internal sealed record ApolloSection
 {
     /// <summary>Rank of the projection.</summary>
     [Setting("Rank of the projected gradients; 1 is APOLLO-Mini.", Min = 1)]
@@ -149,7 +149,7 @@ public sealed record ApolloSection
 }
 
 /// <summary>The training.riemannian section: settings of Riemannian preconditioned LoRA, with PEFT's names.</summary>
-public sealed record RiemannianSection
+internal sealed record RiemannianSection
 {
     /// <summary>Damping.</summary>
     [Setting("Added to the diagonal of the matrices that are inverted.", Min = 0)]

@@ -50,4 +50,13 @@ public sealed record RunConfig
     /// <summary>Recording by an MLflow server; null for none.</summary>
     [Setting("Record the run by an MLflow server too; without this section it is recorded in its folder only.")]
     public MlflowSection? Mlflow { get; init; }
+
+    /// <summary>Reads and checks a YAML file, as <c>owt train</c> does: <c>RunConfig.Load("train.yaml", "training.max_steps=100")</c>.</summary>
+    /// <param name="file">The file.</param>
+    /// <param name="overrides">Settings that take the place of the file's, such as training.max_steps=100.</param>
+    /// <exception cref="ConfigException">The config is invalid; the exception lists all problems.</exception>
+    public static RunConfig Load(string file, params IReadOnlyList<string> overrides) => RunConfigFile.Read(file, overrides);
+
+    /// <summary>What is wrong with the settings, in the words of <c>owt validate</c>; nothing if a run can be prepared with them.</summary>
+    public IReadOnlyList<ConfigProblem> Problems() => SettingCheck.Problems(this);
 }

@@ -3,13 +3,13 @@ using OpenWeights.Tune.Configuration.Foreign;
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>Reads train.yaml.</summary>
-public static class RunConfigFile
+internal static class RunConfigFile
 {
     /// <summary>Reads and validates a config file with command-line overrides.</summary>
     /// <param name="path">The file.</param>
     /// <param name="overrides">Settings such as training.max_steps=10.</param>
     /// <exception cref="ConfigException">The config is invalid; the exception lists all problems.</exception>
-    public static RunConfig Read(string path, IReadOnlyList<string> overrides) => Open(path, overrides).Config;
+    internal static RunConfig Read(string path, IReadOnlyList<string> overrides) => Open(path, overrides).Config;
 
     /// <summary>Reads and validates a config file, and keeps the positions of its settings.</summary>
     /// <param name="path">The file.</param>

@@ -6,13 +6,13 @@ using OpenWeights.Tune.Extensions;
 namespace OpenWeights.Tune.Configuration;
 
 /// <summary>Validates settings built in code, with the same rules and messages as for a YAML file.</summary>
-public static class SettingCheck
+internal static class SettingCheck
 {
     private const string Null = "null is not possible here; leave it out for its default.";
 
     /// <summary>All problems of a run's settings.</summary>
     /// <param name="config">The run.</param>
-    public static IReadOnlyList<ConfigProblem> Problems(RunConfig config)
+    internal static IReadOnlyList<ConfigProblem> Problems(RunConfig config)
     {
         ArgumentNullException.ThrowIfNull(config);
         var problems = new List<ConfigProblem>();
@@ -31,7 +31,7 @@ public static class SettingCheck
     /// <summary>Throws if a run's settings are invalid.</summary>
     /// <param name="config">The run.</param>
     /// <exception cref="ConfigException">The config is invalid; the exception lists all problems.</exception>
-    public static void Require(RunConfig config) => Throw([.. Problems(config)]);
+    internal static void Require(RunConfig config) => Throw([.. Problems(config)]);
 
     /// <summary>Throws if some sections of a run are invalid; what the others lack does not count.</summary>
     /// <param name="config">The run.</param>
@@ -100,6 +100,11 @@ public static class SettingCheck
 
     private static void Section(object section, string prefix, List<ConfigProblem> problems, bool whole)
     {
+        if (section is AdapterSection { Own: { } own } adapter)
+        {
+            problems.AddRange(OfLora(adapter, own.TypeName).Select(p => new ConfigProblem("", prefix + p.Key, p.Message)));
+        }
+
         foreach (var setting in SettingInfo.OfSection(section))
         {
             var (key, value) = (prefix + setting.Key, setting.Get(section));
@@ -118,6 +123,27 @@ public static class SettingCheck
             else
             {
                 Value(value, key, setting.Setting, problems, whole);
+            }
+        }
+    }
+
+    // Properties that an adapter of another type does not have.
+    private static IEnumerable<(string Key, string Message)> OfLora(AdapterSection adapter, string type)
+    {
+        var (defaults, own) = (new AdapterSection(), AdapterTypes.Settings(type).Select(static s => s.Key).ToHashSet());
+        foreach (var setting in SettingInfo.Of(typeof(AdapterSection)).Where(static s => !s.Setting.AllTypes))
+        {
+            var isGiven = setting.Property.Name switch
+            {
+                nameof(AdapterSection.Rank) => adapter.GivenRank is not null,
+                nameof(AdapterSection.LoraAlpha) => adapter.GivenAlpha is not null,
+                _ => setting.Property.GetValue(adapter) is { } value && ConfigWriter.Value(value) != ConfigWriter.Value(setting.Property.GetValue(defaults)),
+            };
+            if (isGiven)
+            {
+                yield return (setting.Key, own.Contains(setting.Key)
+                    ? $"the property {setting.Property.Name} is LoRA's; {type} has its own, which With(\"{setting.Key}\", ...) sets."
+                    : AdapterTypes.OfAnotherType(type, setting.Key)!);
             }
         }
     }
@@ -184,6 +210,6 @@ public static class SettingCheck
 
     // Paths given in code are used as they are; a leading ~ is more likely a mistake than a folder of that name.
     private static string? Path(string path) => !UserPath.TryExpand(path, out var expanded, out var problem) ? problem
-        : path.StartsWith('~') && expanded != path ? $"'{path}' would be a folder named ~; use UserPath.Expand for a path in the home folder."
+        : path.StartsWith('~') && expanded != path ? $"'{path}' would be a folder named ~; write the home folder's path in full, such as Environment.GetFolderPath(Environment.SpecialFolder.UserProfile)."
         : null;
 }

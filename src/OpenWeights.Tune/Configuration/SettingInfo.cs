@@ -1,4 +1,5 @@
 using System.Reflection;
+using System.Runtime.CompilerServices;
 using System.Text;
 
 namespace OpenWeights.Tune.Configuration;
@@ -9,13 +10,16 @@ namespace OpenWeights.Tune.Configuration;
 /// <param name="Setting">Its description and valid values.</param>
 internal sealed record SettingInfo(string Key, PropertyInfo Property, SettingAttribute Setting)
 {
+    // Those of a single optimizer or start are internal: a program sets them by name.
+    private const BindingFlags All = BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Instance;
+
     /// <summary>The settings of a section, in file order.</summary>
     public static IReadOnlyList<SettingInfo> Of(Type section)
     {
         ArgumentNullException.ThrowIfNull(section);
         return
         [
-            .. from property in section.GetProperties()
+            .. from property in section.GetProperties(All)
                let setting = property.GetCustomAttribute<SettingAttribute>()
                where setting is not null
                select new SettingInfo(setting.Key ?? SnakeCase(property.Name), property, setting),
@@ -39,7 +43,7 @@ internal sealed record SettingInfo(string Key, PropertyInfo Property, SettingAtt
     private object Owner(object section) => Property.DeclaringType!.IsInstanceOfType(section) ? section : ((AdapterSection)section).Own!;
 
     /// <summary>Whether a type is a section with settings of its own.</summary>
-    public static bool IsSection(Type type) => type.IsClass && type != typeof(string) && type.GetProperties().Any(static p => p.GetCustomAttribute<SettingAttribute>() is not null);
+    public static bool IsSection(Type type) => type.IsClass && type != typeof(string) && type.GetProperties(All).Any(static p => p.GetCustomAttribute<SettingAttribute>() is not null);
 
     private static string SnakeCase(string name)
     {
@@ -68,6 +72,7 @@ internal sealed class SettingNames(IReadOnlyDictionary<string, string> names)
 /// <summary>A setting that is a text or a list of texts, which may have different meanings.</summary>
 /// <param name="Values">The text or texts.</param>
 /// <param name="IsList">Whether the file gave a list.</param>
+[CollectionBuilder(typeof(TextOrList), nameof(Of))]
 public sealed record TextOrList(IReadOnlyList<string> Values, bool IsList)
 {
     /// <summary>Whether the values are module names rather than a pattern: a list, a single plain name, or none.</summary>
@@ -80,6 +85,13 @@ public sealed record TextOrList(IReadOnlyList<string> Values, bool IsList)
     /// <summary>A text.</summary>
     /// <param name="text">The text.</param>
     public static TextOrList FromString(string text) => new([text], IsList: false);
+
+    /// <summary>A list, which C# also makes of <c>["q_proj", "v_proj"]</c>.</summary>
+    /// <param name="texts">The texts.</param>
+    public static TextOrList Of(params ReadOnlySpan<string> texts) => new([.. texts], IsList: true);
+
+    /// <summary>The texts, one after the other.</summary>
+    public IEnumerator<string> GetEnumerator() => Values.GetEnumerator();
 
     /// <summary>Whether it is one text, given alone or as a list of one.</summary>
     /// <param name="text">The text.</param>

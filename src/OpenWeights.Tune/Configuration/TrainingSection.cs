@@ -136,31 +136,31 @@ public sealed record TrainingSection
 
     /// <summary>Settings of Muon.</summary>
     [Setting("muon: its settings, with torch's names.")]
-    public MuonSection Muon { get; init; } = new();
+    internal MuonSection Muon { get; init; } = new();
 
     /// <summary>Settings of Adafactor.</summary>
     [Setting("adafactor and adafactor_torch: their settings, with transformers' names.")]
-    public AdafactorSection Adafactor { get; init; } = new();
+    internal AdafactorSection Adafactor { get; init; } = new();
 
     /// <summary>Settings of AdEMAMix.</summary>
     [Setting("ademamix: its settings, with bitsandbytes' names.")]
-    public AdemamixSection Ademamix { get; init; } = new();
+    internal AdemamixSection Ademamix { get; init; } = new();
 
     /// <summary>Settings of schedule-free AdamW.</summary>
     [Setting("schedule_free_adamw: its settings, with schedulefree's names.")]
-    public ScheduleFreeSection ScheduleFree { get; init; } = new();
+    internal ScheduleFreeSection ScheduleFree { get; init; } = new();
 
     /// <summary>Settings of GaLore.</summary>
     [Setting("galore_adamw: its settings, with galore-torch's names.")]
-    public GaloreSection Galore { get; init; } = new();
+    internal GaloreSection Galore { get; init; } = new();
 
     /// <summary>Settings of APOLLO.</summary>
     [Setting("apollo_adamw: its settings, with apollo-torch's names.")]
-    public ApolloSection Apollo { get; init; } = new();
+    internal ApolloSection Apollo { get; init; } = new();
 
     /// <summary>Settings of Riemannian preconditioned LoRA.</summary>
     [Setting("riemannian_adamw: its settings, with PEFT's names.")]
-    public RiemannianSection Riemannian { get; init; } = new();
+    internal RiemannianSection Riemannian { get; init; } = new();
 
     /// <summary>Moving average of the weights.</summary>
     [Setting("Exponential moving average of the trained weights, which is evaluated and saved; by default none.")]
@@ -217,6 +217,26 @@ public sealed record TrainingSection
     /// <summary>Whether the longest rows are run first.</summary>
     [Setting("Run the longest batch once before training, so that a run that does not fit into memory fails at once; by default on a GPU only.")]
     public bool? WorstBatchFirst { get; init; }
+
+    /// <summary>
+    /// A copy with one more setting, by its name in YAML, for settings of one optimizer, which have no property here:
+    /// <c>new TrainingSection { Optimizer = "muon" }.With("muon.momentum", 0.9)</c>.
+    /// </summary>
+    /// <remarks>
+    /// muon (momentum, nesterov, ns_steps, ns_coefficients, eps, adjust_lr_fn, adamw_learning_rate, adamw_weight_decay), adafactor (scale_parameter,
+    /// relative_step, warmup_init, clip_threshold, decay_rate, beta1, eps), ademamix (beta3, alpha, t_alpha, t_beta3), schedule_free (r, weight_lr_power),
+    /// galore (rank, update_proj_gap, scale, proj_type), apollo (rank, proj, scale_type, update_proj_gap, scale, proj_type), riemannian (reg);
+    /// docs/optimizers.md and docs/settings.md tell what they do.
+    /// </remarks>
+    /// <param name="name">The name, with a dot before that of a setting of a setting; every name of the section is understood.</param>
+    /// <param name="value">Its value: a text, a number, true or false, a list, or a dictionary of names and values.</param>
+    /// <exception cref="ConfigException">There is no such setting, or the value is invalid.</exception>
+    public TrainingSection With(string name, object? value)
+    {
+        var copy = this with { };
+        NamedSetting.Set(copy, "training.", name, value);
+        return copy;
+    }
 }
 
 /// <summary>Activation checkpointing (Chen et al., 2016): what is stored for the backward pass, and what is recomputed.</summary>

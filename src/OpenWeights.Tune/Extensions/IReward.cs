@@ -8,7 +8,7 @@ public interface IReward
 {
     /// <summary>The reward of each answer, in order; null for one that it does not judge.</summary>
     /// <param name="answers">The answers, those to a prompt one after the other.</param>
-    /// <exception cref="RewardException">An answer cannot be judged; the message names its row.</exception>
+    /// <exception cref="TrainingFailedException">An answer cannot be judged; the message names its row.</exception>
     IReadOnlyList<double?> Score(IReadOnlyList<JudgedAnswer> answers);
 
     /// <summary>What went wrong since the last call without stopping the run.</summary>

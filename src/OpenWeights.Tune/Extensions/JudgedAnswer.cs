@@ -32,15 +32,3 @@ public sealed record JudgedAnswer
     /// <summary>File and line of the prompt's row.</summary>
     public required string Place { get; init; }
 }
-
-/// <summary>An answer could not be judged.</summary>
-public sealed class RewardException : Exception
-{
-    /// <summary>Creates the exception.</summary>
-    /// <param name="message">What is wrong, in which row, and what to do.</param>
-    /// <param name="inner">The cause.</param>
-    public RewardException(string message, Exception? inner = null)
-        : base(message, inner)
-    {
-    }
-}

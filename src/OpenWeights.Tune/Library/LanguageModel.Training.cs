@@ -2,6 +2,7 @@ using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data;
 using OpenWeights.Tune.Data.Tokens;
 using OpenWeights.Tune.Evaluation;
+using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Training;

@@ -34,7 +34,7 @@ internal sealed class CommandReward(RewardSection section) : IReward, IDisposabl
             {
                 rewards.Add(Ask(answer));
             }
-            catch (Exception e) when (e is RewardException or IOException)
+            catch (Exception e) when (e is TrainingFailedException or IOException)
             {
                 End();
                 rewards.Add(null);
@@ -45,7 +45,7 @@ internal sealed class CommandReward(RewardSection section) : IReward, IDisposabl
 
         if (failed == answers.Count && failed > 0)
         {
-            throw new RewardException($"{example} The command of the reward {section.MetricName} failed on all {failed} answers.");
+            throw new TrainingFailedException($"{example} The command of the reward {section.MetricName} failed on all {failed} answers.");
         }
 
         if (failed > 0)
@@ -83,10 +83,10 @@ internal sealed class CommandReward(RewardSection section) : IReward, IDisposabl
         var reading = _process.StandardOutput.ReadLineAsync();
         if (!reading.Wait(TimeSpan.FromSeconds(section.Timeout)))
         {
-            throw new RewardException($"the program gave no reward within {section.Timeout:0.###} s (the reward's timeout).{Errors()}");
+            throw new TrainingFailedException($"the program gave no reward within {section.Timeout:0.###} s (the reward's timeout).{Errors()}");
         }
 
-        return Reward(reading.Result ?? throw new RewardException($"the program ended{(_process.WaitForExit(1000) ? $" with code {_process.ExitCode}" : "")} before it gave a reward.{Errors()}"));
+        return Reward(reading.Result ?? throw new TrainingFailedException($"the program ended{(_process.WaitForExit(1000) ? $" with code {_process.ExitCode}" : "")} before it gave a reward.{Errors()}"));
     }
 
     private static double? Reward(string line)
@@ -98,13 +98,13 @@ internal sealed class CommandReward(RewardSection section) : IReward, IDisposabl
         }
         catch (JsonException e)
         {
-            throw new RewardException($"the program wrote '{line}', which is not JSON; a line such as {{\"reward\": 1.0}} is expected.", e);
+            throw new TrainingFailedException($"the program wrote '{line}', which is not JSON; a line such as {{\"reward\": 1.0}} is expected.", e);
         }
 
-        var value = node is JsonObject given ? given["error"] is { } error ? throw new RewardException($"the program tells: {error}") : given["reward"] : node;
+        var value = node is JsonObject given ? given["error"] is { } error ? throw new TrainingFailedException($"the program tells: {error}") : given["reward"] : node;
         return value is null ? null
             : value is JsonValue number && number.TryGetValue<double>(out var reward) ? reward
-            : throw new RewardException($"the program wrote '{line}'; a line such as {{\"reward\": 1.0}} is expected.");
+            : throw new TrainingFailedException($"the program wrote '{line}'; a line such as {{\"reward\": 1.0}} is expected.");
     }
 
     private Process Start()
@@ -128,7 +128,7 @@ internal sealed class CommandReward(RewardSection section) : IReward, IDisposabl
         }
         catch (Win32Exception e)
         {
-            throw new RewardException($"the program {section.Command[0]} cannot be started: {e.Message}", e);
+            throw new TrainingFailedException($"the program {section.Command[0]} cannot be started: {e.Message}", e);
         }
     }
 

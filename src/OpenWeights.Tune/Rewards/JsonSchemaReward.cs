@@ -46,11 +46,11 @@ internal sealed class JsonSchemaReward : IReward
 
     private JsonSchema OfRow(JudgedAnswer answer)
     {
-        var node = answer.Row[_column] ?? throw new RewardException($"{answer.Place}: there is no column \"{_column}\" with a JSON schema; name a file with the reward's schema, or another column with its field.");
+        var node = answer.Row[_column] ?? throw new TrainingFailedException($"{answer.Place}: there is no column \"{_column}\" with a JSON schema; name a file with the reward's schema, or another column with its field.");
         var text = node is JsonValue value && value.TryGetValue<string>(out var written) ? written : node.ToJsonString();
         if (!_ofRows.TryGetValue(text, out var schema))
         {
-            _ofRows[text] = schema = Parse(text, e => new RewardException($"{answer.Place}: \"{_column}\" is not a JSON schema: {e.Message}", e));
+            _ofRows[text] = schema = Parse(text, e => new TrainingFailedException($"{answer.Place}: \"{_column}\" is not a JSON schema: {e.Message}", e));
         }
 
         return schema;

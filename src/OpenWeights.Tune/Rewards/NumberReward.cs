@@ -26,7 +26,7 @@ internal sealed partial class NumberReward(RewardSection section) : IReward
 
     private double? Score(JudgedAnswer answer)
     {
-        var wanted = Number(Patterns.Reference(answer, section)) ?? throw new RewardException($"{answer.Place}: the reference answer has no number; name its column with the reward's field.");
+        var wanted = Number(Patterns.Reference(answer, section)) ?? throw new TrainingFailedException($"{answer.Place}: the reference answer has no number; name its column with the reward's field.");
         return Patterns.Part(_part, answer.Answer) is { } part && Number(part) == wanted ? 1 : 0;
     }
 

@@ -22,8 +22,8 @@ internal static class Patterns
         : match.Groups.Count > 1 ? match.Groups[1].Value : match.Value;
 
     /// <summary>The reference answer: that of the reward's column, or the row's.</summary>
-    /// <exception cref="RewardException">The row has none.</exception>
+    /// <exception cref="TrainingFailedException">The row has none.</exception>
     internal static string Reference(JudgedAnswer answer, RewardSection section) =>
         (section.Field is { } field ? answer.Row[field]?.ToString() : answer.Expected) is { } reference ? reference
-            : throw new RewardException($"{answer.Place}: {(section.Field is { } missing ? $"there is no column \"{missing}\"" : "the row has no reference answer")}, which the reward {section.MetricName} compares with; name its column with the reward's field.");
+            : throw new TrainingFailedException($"{answer.Place}: {(section.Field is { } missing ? $"there is no column \"{missing}\"" : "the row has no reference answer")}, which the reward {section.MetricName} compares with; name its column with the reward's field.");
 }

@@ -26,7 +26,7 @@ internal sealed class RegexReward(RewardSection section) : IReward
         }
         catch (RegexParseException e)
         {
-            throw new RewardException($"{answer.Place}: '{own}' is not a regular expression: {e.Message}", e);
+            throw new TrainingFailedException($"{answer.Place}: '{own}' is not a regular expression: {e.Message}", e);
         }
     }
 }

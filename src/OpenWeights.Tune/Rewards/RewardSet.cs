@@ -23,7 +23,7 @@ internal sealed class RewardSet : IDisposable
 
     /// <summary>The rewards of each answer, by name.</summary>
     /// <param name="answers">The answers.</param>
-    /// <exception cref="RewardException">An answer cannot be judged, or a reward is not a number.</exception>
+    /// <exception cref="TrainingFailedException">An answer cannot be judged, or a reward is not a number.</exception>
     public IReadOnlyList<IReadOnlyDictionary<string, double?>> Score(IReadOnlyList<JudgedAnswer> answers)
     {
         ArgumentNullException.ThrowIfNull(answers);
@@ -33,13 +33,13 @@ internal sealed class RewardSet : IDisposable
             var given = reward.Score(answers);
             if (given.Count != answers.Count)
             {
-                throw new RewardException($"the reward {name} returned {given.Count} rewards for {answers.Count} answers; it must return one for each, in order, or null for an answer that it does not judge.");
+                throw new TrainingFailedException($"the reward {name} returned {given.Count} rewards for {answers.Count} answers; it must return one for each, in order, or null for an answer that it does not judge.");
             }
 
             for (var i = 0; i < given.Count; i++)
             {
                 all[i][name] = given[i] is not { } value || double.IsFinite(value) ? given[i]
-                    : throw new RewardException($"{answers[i].Place}: the reward {name} is {value}; it must be a finite number, or null for an answer that it does not judge.");
+                    : throw new TrainingFailedException($"{answers[i].Place}: the reward {name} is {value}; it must be a finite number, or null for an answer that it does not judge.");
             }
         }
 

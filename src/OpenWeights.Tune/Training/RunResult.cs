@@ -77,13 +77,3 @@ public readonly record struct RunOptions(bool Resume = false, bool IgnoreMemory 
         init => _ranks = value;
     }
 }
-
-/// <summary>Thrown if a run cannot continue.</summary>
-public sealed class TrainingFailedException : Exception
-{
-    /// <summary>Creates the exception with a reason and what to do.</summary>
-    public TrainingFailedException(string message)
-        : base(message)
-    {
-    }
-}

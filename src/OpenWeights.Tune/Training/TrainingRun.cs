@@ -3,6 +3,7 @@ using OpenWeights.Formats.HuggingFace;
 using OpenWeights.Tune.Adapters;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Distributed;
+using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Torch;

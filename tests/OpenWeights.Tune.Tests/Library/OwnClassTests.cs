@@ -123,16 +123,6 @@ public sealed class OwnClassTests
         Assert.That(RunCheck.Problems(other).Select(static p => p.ToString()), Has.One.Contains("objective.type: ").And.One.Contains("no single public class Falling derives from TrainingObjective"));
     }
 
-    [Test]
-    public void An_adapter_type_takes_its_settings_by_their_names_in_YAML()
-    {
-        var section = AdapterSection.OfType("vera", new Dictionary<string, object?> { ["r"] = 64, ["target_modules"] = new[] { "q_proj", "v_proj" } });
-        Assert.That(ConfigWriter.Value(section), Does.Contain("r: 64").And.Contain("- q_proj"));
-        Assert.That(() => AdapterSection.OfType("vera", new Dictionary<string, object?> { ["r"] = 0, ["lora_alpha"] = 4 }), Throws.InstanceOf<ConfigException>()
-            .With.Message.StartsWith("adapter.r: 0 is out of range; it must be at least 1.").And.Message.Contains("adapter.lora_alpha: this is a setting of the adapter types"));
-        Assert.That(() => AdapterSection.OfType("lore", new Dictionary<string, object?>()), Throws.InstanceOf<ConfigException>().With.Message.Contains("adapter.type: 'lore' is not a valid value"));
-    }
-
     private static Outcome Run(TemporaryFolder folder, string name, string[] chosen)
     {
         var yaml = folder.Write($"{name}.yaml", $$"""

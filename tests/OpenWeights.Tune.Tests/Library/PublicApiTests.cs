@@ -12,6 +12,7 @@ namespace OpenWeights.Tune.Tests.Library;
 public sealed class PublicApiTests
 {
     private static readonly string s_file = Path.Combine(SharedFiles.Root, "tests", "OpenWeights.Tune.Tests", "Library", "public-api.txt");
+    private static readonly string s_types = Path.Combine(Path.GetDirectoryName(s_file)!, "public-types.txt");
 
     [Test]
     public void The_public_members_are_those_of_the_file()
@@ -23,6 +24,22 @@ public sealed class PublicApiTests
         }
 
         Assert.That(lines, Is.EqualTo(File.ReadLines(s_file)), "Where the change is meant: OWT_WRITE_API=1 scripts/test --filter PublicApiTests");
+    }
+
+    [Test]
+    public void The_other_packages_show_the_types_of_their_file()
+    {
+        List<string> lines =
+        [
+            .. new[] { typeof(Formats.HuggingFace.ModelFolder), typeof(Hub.HubDownload), typeof(Tokenizers.Tokenizer) }
+                .SelectMany(static t => t.Assembly.GetExportedTypes().Select(static e => e.FullName!).Order(StringComparer.Ordinal)),
+        ];
+        if (Environment.GetEnvironmentVariable("OWT_WRITE_API") == "1")
+        {
+            File.WriteAllText(s_types, string.Join('\n', lines) + "\n");
+        }
+
+        Assert.That(lines, Is.EqualTo(File.ReadLines(s_types)), "Where the change is meant: OWT_WRITE_API=1 scripts/test --filter PublicApiTests");
     }
 
     private static IEnumerable<string> Lines(Type type)

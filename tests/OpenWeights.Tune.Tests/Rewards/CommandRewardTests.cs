@@ -39,11 +39,11 @@ public sealed class CommandRewardTests
     [TestCase("while read line; do echo '{\"score\": \"high\", \"reward\": \"high\"}'; done", "{\"reward\": 1.0}")]
     [TestCase("sleep 60", "within 0.2 s")]
     public void One_that_fails_on_every_answer_stops_the_run(string script, string told) =>
-        Assert.That(() => Score(Script(script) with { Timeout = script.StartsWith("sleep", StringComparison.Ordinal) ? 0.2 : 30 }, "a"), Throws.InstanceOf<RewardException>().With.Message.Contains(told).And.Message.Contains("rows.jsonl line 3"));
+        Assert.That(() => Score(Script(script) with { Timeout = script.StartsWith("sleep", StringComparison.Ordinal) ? 0.2 : 30 }, "a"), Throws.InstanceOf<TrainingFailedException>().With.Message.Contains(told).And.Message.Contains("rows.jsonl line 3"));
 
     [Test]
     public void A_program_that_does_not_exist_is_told() =>
-        Assert.That(static () => Score(new RewardSection { Type = "command", Command = ["no-such-program-here"] }, "a"), Throws.InstanceOf<RewardException>().With.Message.Contains("no-such-program-here cannot be started"));
+        Assert.That(static () => Score(new RewardSection { Type = "command", Command = ["no-such-program-here"] }, "a"), Throws.InstanceOf<TrainingFailedException>().With.Message.Contains("no-such-program-here cannot be started"));
 
     private static RewardSection Script(string script) => new() { Type = "command", Command = ["sh", "-c", script] };
 

@@ -44,7 +44,7 @@ public sealed class RewardTests
 
     [Test]
     public void A_reference_without_a_number_is_told_with_its_row() => Assert.That(
-        static () => Score(new RewardSection { Type = "number" }, "4", "four"), Throws.InstanceOf<RewardException>().With.Message.Contains("rows.jsonl line 3").And.Message.Contains("no number"));
+        static () => Score(new RewardSection { Type = "number" }, "4", "four"), Throws.InstanceOf<TrainingFailedException>().With.Message.Contains("rows.jsonl line 3").And.Message.Contains("no number"));
 
     [TestCase("^[0-9]{4}-[0-9]{2}$", "2005-03", 1)]
     [TestCase("^[0-9]{4}-[0-9]{2}$", "2005-3", 0)]
@@ -56,7 +56,7 @@ public sealed class RewardTests
     {
         Assert.That(Score(new RewardSection { Type = "regex", Field = "wanted" }, "abc", null, new JsonObject { ["wanted"] = "b" }), Is.EqualTo(1));
         Assert.That(Score(new RewardSection { Type = "regex", Field = "wanted" }, "abc", null, new JsonObject { ["wanted"] = "x" }), Is.EqualTo(0));
-        Assert.That(static () => Score(new RewardSection { Type = "regex", Field = "wanted" }, "abc", null), Throws.InstanceOf<RewardException>().With.Message.Contains("no column \"wanted\""));
+        Assert.That(static () => Score(new RewardSection { Type = "regex", Field = "wanted" }, "abc", null), Throws.InstanceOf<TrainingFailedException>().With.Message.Contains("no column \"wanted\""));
     });
 
     [TestCase("<think>two and two</think>\nfour", 1)]
@@ -109,8 +109,8 @@ public sealed class RewardTests
     public void A_reward_that_is_no_number_is_refused_with_its_row()
     {
         using var set = RewardSet.Create([new RewardSection { Type = "class", Assembly = typeof(RewardTests).Assembly.Location, Class = nameof(BrokenReward) }]);
-        Assert.That(() => set.Score([Answer("a", null)]), Throws.InstanceOf<RewardException>().With.Message.Contains("rows.jsonl line 3").And.Message.Contains("NaN"));
-        Assert.That(() => set.Score([Answer("a", null), Answer("a", null)]), Throws.InstanceOf<RewardException>().With.Message.Contains("1 rewards for 2 answers"));
+        Assert.That(() => set.Score([Answer("a", null)]), Throws.InstanceOf<TrainingFailedException>().With.Message.Contains("rows.jsonl line 3").And.Message.Contains("NaN"));
+        Assert.That(() => set.Score([Answer("a", null), Answer("a", null)]), Throws.InstanceOf<TrainingFailedException>().With.Message.Contains("1 rewards for 2 answers"));
     }
 
     /// <summary>The reward of an answer.</summary>

@@ -254,7 +254,7 @@ public sealed class KindRunTests
     {
         using var folder = new TemporaryFolder();
         NewBiased(folder);
-        var section = AdapterSection.OfType("boft") with { Bias = "boft_only", Own = new BoftConfig { BoftBlockSize = 4 } };
+        var section = new AdapterSection { Type = "boft", Bias = "boft_only", Own = new BoftConfig { BoftBlockSize = 4 } };
         var config = Config(folder, "boft", "run", steps: 6) with { Adapter = section };
         Assert.That(Run(config, new SilentListener()), Is.Not.Null);
         using var loaded = ModelLoader.Load(folder.At("model"), float32, TestDevice.Current);
@@ -281,7 +281,7 @@ public sealed class KindRunTests
         }
 
         var kind = s_kinds[name];
-        var section = AdapterSection.OfType(kind.TypeName) with { Own = kind };
+        var section = new AdapterSection { Type = kind.TypeName, Own = kind };
         section = kind.Targets.Names is { Count: > 0 } targets ? section with { TargetModules = new TextOrList([.. targets], IsList: true) } : section;
         return new RunConfig
         {

@@ -99,7 +99,7 @@ public sealed class NewTokensTests
     {
         var known = s_tokenizer.IdToToken(20)!;
         Assert.That(() => Prepare(Adapter(whole: false), 0, new NewTokenSection { Token = known }), Throws.InstanceOf<InvalidDataException>().With.Message.Contains("is token 20 of the model already"));
-        Assert.That(() => Prepare(AdapterSection.OfType("vera"), 0), Throws.TypeOf<ConfigException>().With.Message.Contains("trains no rows of tokens"));
+        Assert.That(() => Prepare(new AdapterSection { Type = "vera" }, 0), Throws.TypeOf<ConfigException>().With.Message.Contains("trains no rows of tokens"));
         var file = RunConfigFile.Parse(_work["x.yaml"], "output_dir: x\nmodel: { path: base, new_tokens: [<a>, { token: <b>, words: two words, special: true }] }\ndata: { train: rows.jsonl }\n", []);
         Assert.That(file.Config.Model.NewTokens, Is.EqualTo(new[] { new NewTokenSection { Token = "<a>" }, new NewTokenSection { Token = "<b>", Words = "two words", Special = true } }));
     }

@@ -3,6 +3,7 @@ using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Extensions;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives;

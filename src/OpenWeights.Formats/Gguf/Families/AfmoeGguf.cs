@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Arcee's Trinity models: gated attention with windows in three of four layers, the others without positions, and a sigmoid router.</summary>
-public sealed class AfmoeGguf : GgufFamily
+internal sealed class AfmoeGguf : GgufFamily
 {
     private const string WindowKey = "afmoe.attention.sliding_window";
 

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Apertus: norms of queries and keys, and a feed-forward without a gate, whose activation's parameters are among the keys.</summary>
-public sealed class ApertusGguf : GgufFamily
+internal sealed class ApertusGguf : GgufFamily
 {
     private static readonly (string HuggingFace, string Key, long[] Shape)[] s_parameters =
     [

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Arcee's foundation models: Llama with a feed-forward without a gate.</summary>
-public sealed class ArceeGguf : GgufFamily
+internal sealed class ArceeGguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Arcee;

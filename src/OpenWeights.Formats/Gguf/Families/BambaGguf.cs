@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Bamba, which llama.cpp runs as Granite 4 without its factors: Mamba 2 in most layers, attention in the others, half of each head rotated.</summary>
-public sealed class BambaGguf : HybridGguf
+internal sealed class BambaGguf : HybridGguf
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Bamba;

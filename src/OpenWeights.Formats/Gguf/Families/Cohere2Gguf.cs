@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Command R7B and Command A: Command R with sliding windows in three of four layers, and no rotary embedding in the others.</summary>
-public sealed class Cohere2Gguf : CohereGguf
+internal sealed class Cohere2Gguf : CohereGguf
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Cohere2;

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Command R: parallel parts, layer norms without bias, and scaled logits.</summary>
-public class CohereGguf : GgufFamily
+internal class CohereGguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Cohere;

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Families with latent attention and mixtures of experts, as llama.cpp knows them since DeepSeek-V2.</summary>
-public abstract class DeepSeekGguf : LatentGguf
+internal abstract class DeepSeekGguf : LatentGguf
 {
     /// <inheritdoc/>
     public override string Architecture => "deepseek2";
@@ -66,7 +66,7 @@ public abstract class DeepSeekGguf : LatentGguf
 }
 
 /// <summary>DeepSeek-V3, and models of its architecture such as Moonlight.</summary>
-public sealed class DeepSeekV3Gguf : DeepSeekGguf
+internal sealed class DeepSeekV3Gguf : DeepSeekGguf
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.DeepSeekV3;
@@ -79,7 +79,7 @@ public sealed class DeepSeekV3Gguf : DeepSeekGguf
 }
 
 /// <summary>GLM 4.7 Flash, which llama.cpp runs as DeepSeek-V3; read, a file of it is one of those.</summary>
-public sealed class Glm4MoeLiteGguf : DeepSeekGguf
+internal sealed class Glm4MoeLiteGguf : DeepSeekGguf
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Glm4MoeLite;
@@ -92,7 +92,7 @@ public sealed class Glm4MoeLiteGguf : DeepSeekGguf
 }
 
 /// <summary>DeepSeek-V2: softmax scores.</summary>
-public sealed class DeepSeekV2Gguf : DeepSeekGguf
+internal sealed class DeepSeekV2Gguf : DeepSeekGguf
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.DeepSeekV2;
@@ -129,7 +129,7 @@ public sealed class DeepSeekV2Gguf : DeepSeekGguf
 }
 
 /// <summary>Mistral 4: latent attention with queries whose factor grows with their position.</summary>
-public sealed class Mistral4Gguf : DeepSeekGguf
+internal sealed class Mistral4Gguf : DeepSeekGguf
 {
     private const string Beta = "llama_4_scaling_beta";
 

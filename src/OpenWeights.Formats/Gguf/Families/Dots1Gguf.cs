@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>dots.llm1: Qwen 3's attention with the mixtures of DeepSeek-V3.</summary>
-public sealed class Dots1Gguf : GgufFamily
+internal sealed class Dots1Gguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Dots1;

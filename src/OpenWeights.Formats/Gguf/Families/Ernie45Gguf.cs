@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>ERNIE 4.5 without experts: interleaved rotary embedding.</summary>
-public sealed class Ernie45Gguf : GgufFamily
+internal sealed class Ernie45Gguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Ernie45;

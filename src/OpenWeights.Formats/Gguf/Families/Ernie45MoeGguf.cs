@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>ERNIE 4.5 with experts: interleaved rotary embedding, and a softmax router whose choice is corrected.</summary>
-public sealed class Ernie45MoeGguf : GgufFamily
+internal sealed class Ernie45MoeGguf : GgufFamily
 {
     private const string Correction = "exp_probs_b.bias";
 

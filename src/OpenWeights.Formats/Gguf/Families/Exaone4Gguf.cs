@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>EXAONE 4: norms of outputs, and of queries and keys. llama.cpp knows the sliding windows of the 32B model alone.</summary>
-public sealed class Exaone4Gguf : GgufFamily
+internal sealed class Exaone4Gguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Exaone4;

@@ -8,7 +8,7 @@ namespace OpenWeights.Formats.Gguf.Families;
 /// Falcon-H1: in each layer attention and Mamba 2 side by side. llama.cpp knows none of the factors of its config, which the file has in its
 /// weights.
 /// </summary>
-public sealed class FalconH1Gguf : GgufFamily
+internal sealed class FalconH1Gguf : GgufFamily
 {
     private static readonly string[] s_factors =
     [

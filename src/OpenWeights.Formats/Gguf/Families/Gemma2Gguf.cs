@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Gemma 2: pre- and post-norms, soft caps, a sliding window in every other layer.</summary>
-public class Gemma2Gguf : GemmaGguf
+internal class Gemma2Gguf : GemmaGguf
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Gemma2;

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Gemma 3's text model: norms of queries and keys, two rotary bases, usually five local layers to a global one.</summary>
-public sealed class Gemma3Gguf : Gemma2Gguf
+internal sealed class Gemma3Gguf : Gemma2Gguf
 {
     private const int UsualPeriod = 6;
     private const string PeriodKey = "gemma3.attention.sliding_window_pattern";

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Gemma 3n's text models: several residual streams, and residual layers beside attention. llama.cpp has most of their sizes in its code.</summary>
-public sealed class Gemma3nGguf : LateGemmaGguf
+internal sealed class Gemma3nGguf : LateGemmaGguf
 {
     private const int LayersWithKeys = 20;
     private const int SparseLayers = 10;

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Gemma 4's text models: heads of another size where attention is full, of which a part is rotated, and a mixture of experts beside the feed-forward block.</summary>
-public sealed class Gemma4Gguf : LateGemmaGguf
+internal sealed class Gemma4Gguf : LateGemmaGguf
 {
     private const string FrequenciesName = "rope_freqs.weight";
 

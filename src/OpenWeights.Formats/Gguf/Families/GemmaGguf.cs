@@ -3,7 +3,7 @@ using OpenWeights.Formats.Families;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Gemma 1.</summary>
-public class GemmaGguf : GgufFamily
+internal class GemmaGguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Gemma;

@@ -1,7 +1,7 @@
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>The families that GGUF can represent. To add one, add its file and a line here.</summary>
-public static class GgufFamilies
+internal static class GgufFamilies
 {
     private static readonly GgufFamily[] All =
     [

@@ -3,7 +3,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <content>Settings that llama.cpp does not compute.</content>
-public abstract partial class GgufFamily
+internal abstract partial class GgufFamily
 {
     /// <summary>Throws if the config has a sliding window, which llama.cpp does not support for the architecture.</summary>
     /// <param name="config">The model's config.json.</param>

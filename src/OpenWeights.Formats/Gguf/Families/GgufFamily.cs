@@ -9,7 +9,7 @@ namespace OpenWeights.Formats.Gguf.Families;
 /// How one family of models is represented in GGUF: names, settings, and transformations of weights
 /// (<see href="https://github.com/ggml-org/llama.cpp/blob/master/convert_hf_to_gguf.py"/>). Converts in both directions.
 /// </summary>
-public abstract partial class GgufFamily
+internal abstract partial class GgufFamily
 {
     private static readonly string[] s_float32 = [".ssm_conv1d.weight", ".ssm_conv1d_q.weight", ".ssm_conv1d_k.weight", ".ssm_conv1d_v.weight", ".shortconv.conv.weight", ".ssm_a", ".ssm_d"];
 

@@ -75,7 +75,7 @@ internal sealed class GgufNames(GgufFamily family)
 /// <summary>The place of a checkpoint's tensor in a GGUF file.</summary>
 /// <param name="Name">The tensor in GGUF.</param>
 /// <param name="Number">Which of the matrices in it, as of an expert, if there are several; null for the whole tensor.</param>
-public readonly record struct GgufPlace(string Name, int? Number)
+internal readonly record struct GgufPlace(string Name, int? Number)
 {
     /// <summary>Whether a name is one of a pattern, in which a * stands for a number.</summary>
     /// <param name="pattern">The pattern.</param>

@@ -8,7 +8,7 @@ namespace OpenWeights.Formats.Gguf.Families;
 /// </summary>
 /// <param name="name">The checkpoint's tensor, within its layer, such as mlp.experts.gate_up_proj.</param>
 /// <param name="pieces">GGUF's tensors, within their block, such as ffn_gate_exps.weight.</param>
-public abstract class GgufSplit(string name, params IReadOnlyList<string> pieces)
+internal abstract class GgufSplit(string name, params IReadOnlyList<string> pieces)
 {
     /// <summary>The checkpoint's tensor, within its layer.</summary>
     public string Name => name;
@@ -54,7 +54,7 @@ public abstract class GgufSplit(string name, params IReadOnlyList<string> pieces
 /// <param name="Shape">Its shape; one or two dimensions.</param>
 /// <param name="First">The slab's element at which it begins.</param>
 /// <param name="Strides">How far apart neighbouring elements of each dimension are.</param>
-public sealed record GgufView(IReadOnlyList<long> Shape, long First, IReadOnlyList<long> Strides)
+internal sealed record GgufView(IReadOnlyList<long> Shape, long First, IReadOnlyList<long> Strides)
 {
     /// <summary>Takes the view's elements, in its order, from a slab.</summary>
     /// <param name="slab">The slab.</param>
@@ -98,7 +98,7 @@ public sealed record GgufView(IReadOnlyList<long> Shape, long First, IReadOnlyLi
 
 /// <summary>How gate and up projections lie in one tensor, beyond one after the other.</summary>
 [Flags]
-public enum GateUpOrder
+internal enum GateUpOrder
 {
     /// <summary>The rows of gate, then those of up: [(experts,) 2 x inner, hidden].</summary>
     Halves = 0,
@@ -116,7 +116,7 @@ public enum GateUpOrder
 /// <param name="up">GGUF's up.</param>
 /// <param name="order">How they lie.</param>
 /// <param name="stacked">Whether there is one of each expert.</param>
-public sealed class GateUpSplit(string name, string gate, string up, GateUpOrder order = GateUpOrder.Halves, bool stacked = true) : GgufSplit(name, gate, up)
+internal sealed class GateUpSplit(string name, string gate, string up, GateUpOrder order = GateUpOrder.Halves, bool stacked = true) : GgufSplit(name, gate, up)
 {
     /// <inheritdoc/>
     public override bool IsStacked => stacked;
@@ -166,7 +166,7 @@ public sealed class GateUpSplit(string name, string gate, string up, GateUpOrder
 /// <summary>A matrix of each expert that checkpoints store as [experts, in, out], and GGUF as [experts, out, in].</summary>
 /// <param name="name">The checkpoint's tensor.</param>
 /// <param name="piece">GGUF's.</param>
-public sealed class TransposedSplit(string name, string piece) : GgufSplit(name, piece)
+internal sealed class TransposedSplit(string name, string piece) : GgufSplit(name, piece)
 {
     /// <inheritdoc/>
     public override IReadOnlyList<long> Whole(IReadOnlyList<IReadOnlyList<long>> shapes)
@@ -199,7 +199,7 @@ public sealed class TransposedSplit(string name, string piece) : GgufSplit(name,
 /// <param name="name">The checkpoint's tensor.</param>
 /// <param name="keys">GGUF's of the keys.</param>
 /// <param name="values">GGUF's of the values.</param>
-public sealed class LatentSplit(string name, string keys, string values) : GgufSplit(name, keys, values)
+internal sealed class LatentSplit(string name, string keys, string values) : GgufSplit(name, keys, values)
 {
     /// <inheritdoc/>
     public override IReadOnlyList<long> Whole(IReadOnlyList<IReadOnlyList<long>> shapes)

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>GLM-4-0414: norms of inputs and outputs, partial rotary embedding, and gate and up projections in one.</summary>
-public sealed class Glm4Gguf : GgufFamily
+internal sealed class Glm4Gguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Glm4;

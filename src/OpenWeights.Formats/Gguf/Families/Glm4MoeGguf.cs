@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>GLM 4.5 to 4.7: half of each head rotated, and the mixtures of DeepSeek-V3.</summary>
-public class Glm4MoeGguf : GgufFamily
+internal class Glm4MoeGguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Glm4Moe;
@@ -66,7 +66,7 @@ public class Glm4MoeGguf : GgufFamily
 }
 
 /// <summary>Solar Open, which llama.cpp runs as GLM 4.5 with whole heads rotated and a mixture in every layer; read, a file of it is one of those.</summary>
-public sealed class SolarOpenGguf : Glm4MoeGguf
+internal sealed class SolarOpenGguf : Glm4MoeGguf
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.SolarOpen;

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>GLM-4 9B: partial rotary embedding, and gate and up projections in one.</summary>
-public sealed class GlmGguf : GgufFamily
+internal sealed class GlmGguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Glm;

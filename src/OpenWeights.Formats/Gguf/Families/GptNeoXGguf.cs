@@ -8,7 +8,7 @@ namespace OpenWeights.Formats.Gguf.Families;
 /// GPT-NeoX and Pythia: layer norms, partial rotary embedding, and the projections of queries, keys and values in one. llama.cpp computes
 /// GELU by its approximation with tanh, which differs from the model's by less than a thousandth.
 /// </summary>
-public sealed class GptNeoXGguf : GgufFamily
+internal sealed class GptNeoXGguf : GgufFamily
 {
     private const string ParallelKey = "gptneox.use_parallel_residual";
 

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>GPT-OSS: attention sinks, windows in every other layer, and experts with biases and a clamped activation.</summary>
-public sealed class GptOssGguf : GgufFamily
+internal sealed class GptOssGguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.GptOss;

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Granite 3: Llama with multipliers on embeddings, scores, residuals and logits.</summary>
-public class GraniteGguf : GgufFamily
+internal class GraniteGguf : GgufFamily
 {
     private static readonly (string HuggingFace, string Gguf)[] Multipliers =
     [

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Granite 4: Mamba 2 in most layers, attention in the others, and the factors of Granite; dense or with experts.</summary>
-public sealed class GraniteHybridGguf : HybridGguf
+internal sealed class GraniteHybridGguf : HybridGguf
 {
     private const string RotatesKey = "granitehybrid.rope.scaling.finetuned";
     private const string SharedWidth = "shared_intermediate_size";

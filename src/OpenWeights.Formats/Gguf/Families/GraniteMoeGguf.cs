@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Granite 3 with experts.</summary>
-public class GraniteMoeGguf : GraniteGguf
+internal class GraniteMoeGguf : GraniteGguf
 {
     /// <summary>The key with the width of the shared expert.</summary>
     protected const string SharedKey = "granitemoe.expert_shared_feed_forward_length";
@@ -67,7 +67,7 @@ public class GraniteMoeGguf : GraniteGguf
 }
 
 /// <summary>Granite 3 with experts of which one is shared.</summary>
-public sealed class GraniteMoeSharedGguf : GraniteMoeGguf
+internal sealed class GraniteMoeSharedGguf : GraniteMoeGguf
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.GraniteMoeShared;

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Helium 1, which llama.cpp runs as llama: its rotary layout is llama.cpp's already, so that the file is read as Llama.</summary>
-public sealed class HeliumGguf : GgufFamily
+internal sealed class HeliumGguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Helium;

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Hunyuan's dense models: norms of queries and keys after the rotary embedding.</summary>
-public class HunYuanDenseGguf : GgufFamily
+internal class HunYuanDenseGguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.HunYuanDense;

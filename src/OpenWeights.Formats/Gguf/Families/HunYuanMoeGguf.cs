@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Hunyuan-A13B: Hunyuan's attention with experts of which one reads every token.</summary>
-public sealed class HunYuanMoeGguf : HunYuanDenseGguf
+internal sealed class HunYuanMoeGguf : HunYuanDenseGguf
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.HunyuanMoe;

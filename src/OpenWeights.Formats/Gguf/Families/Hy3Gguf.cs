@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Hy 3: norms of queries and keys, and a sigmoid router with shared experts.</summary>
-public sealed class Hy3Gguf : GgufFamily
+internal sealed class Hy3Gguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Hy3;

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Hybrids of attention with something else, whose layers of the other kind llama.cpp recognizes by their having no key/value heads.</summary>
-public abstract class HybridGguf : GgufFamily
+internal abstract class HybridGguf : GgufFamily
 {
     /// <summary>layer_types of a layer with attention.</summary>
     protected const string Full = "full_attention";

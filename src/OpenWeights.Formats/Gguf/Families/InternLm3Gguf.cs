@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>InternLM 3, which llama.cpp runs as llama.</summary>
-public sealed class InternLm3Gguf : GgufFamily
+internal sealed class InternLm3Gguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.InternLm3;

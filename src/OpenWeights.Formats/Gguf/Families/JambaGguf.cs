@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Jamba: layers of Mamba, some of attention without positions, and a mixture of experts in some.</summary>
-public sealed class JambaGguf : HybridGguf
+internal sealed class JambaGguf : HybridGguf
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Jamba;

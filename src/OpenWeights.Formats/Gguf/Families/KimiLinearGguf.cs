@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Kimi Linear: linear attention with a decay of each channel, latent attention without positions, and the mixtures of experts of DeepSeek-V3.</summary>
-public sealed class KimiLinearGguf : LatentGguf
+internal sealed class KimiLinearGguf : LatentGguf
 {
     private const string Full = "full_attention";
     private const string Linear = "linear_attention";

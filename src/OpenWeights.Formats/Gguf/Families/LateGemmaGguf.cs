@@ -4,7 +4,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>What Gemma 3n and Gemma 4 have in common: an embedding for each layer, and keys and values that later layers share.</summary>
-public abstract class LateGemmaGguf : GgufFamily
+internal abstract class LateGemmaGguf : GgufFamily
 {
     private const string Sliding = "sliding_attention";
     private const string Full = "full_attention";

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Families with latent attention.</summary>
-public abstract class LatentGguf : GgufFamily
+internal abstract class LatentGguf : GgufFamily
 {
     /// <summary>llama.cpp multiplies by these without looking for a LoRA file's update.</summary>
     public override IReadOnlyList<string> ModulesWithoutLora => ["attn_q", "attn_q_a", "attn_q_b", "attn_kv_a_mqa", "attn_kv_b"];
@@ -117,7 +117,7 @@ public abstract class LatentGguf : GgufFamily
 }
 
 /// <summary>MiniCPM 3: latent attention, with factors of embeddings, residuals and logits that llama.cpp has in its code.</summary>
-public sealed class MiniCpm3Gguf : LatentGguf
+internal sealed class MiniCpm3Gguf : LatentGguf
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.MiniCpm3;

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>LFM 2: short convolutions in most layers, attention in the others.</summary>
-public class Lfm2Gguf : HybridGguf
+internal class Lfm2Gguf : HybridGguf
 {
     private const string Convolution = "conv";
 

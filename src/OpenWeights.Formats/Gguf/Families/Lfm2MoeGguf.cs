@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>LFM 2 with experts.</summary>
-public sealed class Lfm2MoeGguf : Lfm2Gguf
+internal sealed class Lfm2MoeGguf : Lfm2Gguf
 {
     private const uint Sigmoid = 2;
 

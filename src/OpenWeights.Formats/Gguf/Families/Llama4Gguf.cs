@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Text models of Llama 4: attention in chunks, every fourth layer without positions, and experts whose input the router scales.</summary>
-public sealed class Llama4Gguf : GgufFamily
+internal sealed class Llama4Gguf : GgufFamily
 {
     // llama.cpp has these in its code, and not in the file.
     private const int Chunk = 8192;

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Llama 1 to 3.3.</summary>
-public sealed class LlamaGguf : GgufFamily
+internal sealed class LlamaGguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Llama;

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Mamba 2 and Codestral Mamba: layers of a Mamba 2 mixer alone.</summary>
-public sealed class Mamba2Gguf : GgufFamily
+internal sealed class Mamba2Gguf : GgufFamily
 {
     private const string EpsilonKey = "mamba2.attention.layer_norm_rms_epsilon";
 

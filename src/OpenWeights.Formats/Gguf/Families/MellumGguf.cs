@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Mellum 2: Qwen 3 with experts, and windows in some layers.</summary>
-public sealed class MellumGguf : GgufFamily
+internal sealed class MellumGguf : GgufFamily
 {
     private const string PatternKey = "mellum.attention.sliding_window_pattern";
     private const string WindowKey = "mellum.attention.sliding_window";

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>MiMo-V2-Flash: values of another width, sinks and twice the key/value heads in layers with a window, and the router of DeepSeek-V3.</summary>
-public sealed class MiMo2Gguf : GgufFamily
+internal sealed class MiMo2Gguf : GgufFamily
 {
     private const string PatternKey = "mimo2.attention.sliding_window_pattern";
     private const string Full = "full_attention";

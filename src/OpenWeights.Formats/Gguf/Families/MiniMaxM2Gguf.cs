@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>MiniMax-M2: norms over all heads of queries and keys, a part of each head rotated, and a sigmoid router.</summary>
-public sealed class MiniMaxM2Gguf : GgufFamily
+internal sealed class MiniMaxM2Gguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.MiniMaxM2;

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Ministral 3: queries whose factor grows with their position.</summary>
-public sealed class Ministral3Gguf : GgufFamily
+internal sealed class Ministral3Gguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Ministral3;

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Mistral, which llama.cpp runs as llama; Mistral 0.1's sliding window is not supported.</summary>
-public sealed class MistralGguf : GgufFamily
+internal sealed class MistralGguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Mistral;

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Mixtral, which llama.cpp runs as llama with experts.</summary>
-public sealed class MixtralGguf : GgufFamily
+internal sealed class MixtralGguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Mixtral;

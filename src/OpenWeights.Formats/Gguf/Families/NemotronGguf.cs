@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Nemotron and Minitron: layer norms whose scale is one plus the weight, partial rotary embedding, and a feed-forward without a gate.</summary>
-public sealed class NemotronGguf : GgufFamily
+internal sealed class NemotronGguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Nemotron;

@@ -8,7 +8,7 @@ namespace OpenWeights.Formats.Gguf.Families;
 /// Nemotron-H and Nemotron 3: each layer is a Mamba 2 mixer, attention without positions, a feed-forward, or a mixture of experts. llama.cpp
 /// does not keep time steps above a thousandth, below which a state changes by less than that anyway.
 /// </summary>
-public class NemotronHGguf : GgufFamily
+internal class NemotronHGguf : GgufFamily
 {
     private const string Mamba = "linear_attention";
     private const string Attention = "full_attention";
@@ -232,7 +232,7 @@ public class NemotronHGguf : GgufFamily
 }
 
 /// <summary>Nemotron 3 under the name that llama.cpp's converter gives models with experts; it computes them as the others.</summary>
-public sealed class NemotronHMoeGguf : NemotronHGguf
+internal sealed class NemotronHMoeGguf : NemotronHGguf
 {
     /// <inheritdoc/>
     public override string Architecture => "nemotron_h_moe";

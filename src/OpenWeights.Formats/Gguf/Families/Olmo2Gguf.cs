@@ -4,7 +4,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>OLMo 2: post-norms, and norms over all heads of queries and keys.</summary>
-public sealed class Olmo2Gguf : GgufFamily
+internal sealed class Olmo2Gguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Olmo2;

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>OLMo 3, which llama.cpp runs as OLMo 2 with sliding windows in three of four layers.</summary>
-public sealed class Olmo3Gguf : GgufFamily
+internal sealed class Olmo3Gguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Olmo3;

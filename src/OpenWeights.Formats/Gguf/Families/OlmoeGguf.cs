@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>OLMoE: norms over all heads of queries and keys, and a mixture in every layer.</summary>
-public sealed class OlmoeGguf : GgufFamily
+internal sealed class OlmoeGguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Olmoe;

@@ -8,7 +8,7 @@ namespace OpenWeights.Formats.Gguf.Families;
 /// Phi-3 to Phi-4-mini: fused projections, LongRoPE, partial rotary embedding. llama.cpp ignores the sliding window, so the file's context
 /// is limited to the window, within which both are equal.
 /// </summary>
-public sealed class Phi3Gguf : GgufFamily
+internal sealed class Phi3Gguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Phi3;

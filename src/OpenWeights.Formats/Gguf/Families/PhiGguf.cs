@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Phi-1, Phi-1.5 and Phi-2: parallel parts, layer norms, partial rotary embedding, and biases.</summary>
-public sealed class PhiGguf : GgufFamily
+internal sealed class PhiGguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Phi;

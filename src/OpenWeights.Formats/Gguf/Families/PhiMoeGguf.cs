@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Phi-3.5-MoE. Files of it can be read and not written: llama.cpp weighs the two experts otherwise than the model.</summary>
-public sealed class PhiMoeGguf : GgufFamily
+internal sealed class PhiMoeGguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.PhiMoe;

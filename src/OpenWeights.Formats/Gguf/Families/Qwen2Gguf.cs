@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Qwen 2 and 2.5.</summary>
-public sealed class Qwen2Gguf : GgufFamily
+internal sealed class Qwen2Gguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Qwen2;

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Qwen 1.5 and 2 mixtures of experts, with a gated shared expert.</summary>
-public class Qwen2MoeGguf : GgufFamily
+internal class Qwen2MoeGguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Qwen2Moe;

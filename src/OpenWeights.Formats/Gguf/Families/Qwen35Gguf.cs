@@ -8,7 +8,7 @@ namespace OpenWeights.Formats.Gguf.Families;
 /// Qwen 3.5's text models. llama.cpp gives value head i the key head i modulo their number, so that the file has the value heads in another
 /// order than the checkpoint, in which those of a key head follow each other.
 /// </summary>
-public class Qwen35Gguf : QwenHybridGguf
+internal class Qwen35Gguf : QwenHybridGguf
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Qwen35Text;
@@ -61,7 +61,7 @@ public class Qwen35Gguf : QwenHybridGguf
 }
 
 /// <summary>Qwen 3.5's text models with experts.</summary>
-public sealed class Qwen35MoeGguf : Qwen35Gguf
+internal sealed class Qwen35MoeGguf : Qwen35Gguf
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Qwen35MoeText;

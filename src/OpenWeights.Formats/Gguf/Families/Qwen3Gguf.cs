@@ -4,7 +4,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Qwen 3 (dense).</summary>
-public sealed class Qwen3Gguf : GgufFamily
+internal sealed class Qwen3Gguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Qwen3;

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Qwen 3 with experts.</summary>
-public sealed class Qwen3MoeGguf : Qwen2MoeGguf
+internal sealed class Qwen3MoeGguf : Qwen2MoeGguf
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Qwen3Moe;

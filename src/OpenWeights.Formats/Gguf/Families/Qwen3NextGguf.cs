@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Qwen3-Next.</summary>
-public sealed class Qwen3NextGguf : QwenHybridGguf
+internal sealed class Qwen3NextGguf : QwenHybridGguf
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.Qwen3Next;

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Qwen3-Next and Qwen 3.5: gated delta rule in most layers, gated attention in the others.</summary>
-public abstract class QwenHybridGguf : GgufFamily
+internal abstract class QwenHybridGguf : GgufFamily
 {
     private const string Linear = "linear_attention";
     private const string Full = "full_attention";

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>The text models of Qwen 2.5 VL and Qwen 3 VL. The parts of a position are equal in texts, so that the files are read as Qwen 2 and Qwen 3.</summary>
-public abstract class QwenVisionGguf : GgufFamily
+internal abstract class QwenVisionGguf : GgufFamily
 {
     private readonly GgufFamily _text;
 
@@ -38,7 +38,7 @@ public abstract class QwenVisionGguf : GgufFamily
 }
 
 /// <summary>The text models of Qwen 2.5 VL.</summary>
-public sealed class Qwen25VisionGguf : QwenVisionGguf
+internal sealed class Qwen25VisionGguf : QwenVisionGguf
 {
     /// <summary>The family.</summary>
     public Qwen25VisionGguf()
@@ -69,7 +69,7 @@ public sealed class Qwen25VisionGguf : QwenVisionGguf
 }
 
 /// <summary>The text models of Qwen 3 VL.</summary>
-public sealed class Qwen3VisionGguf : QwenVisionGguf
+internal sealed class Qwen3VisionGguf : QwenVisionGguf
 {
     /// <summary>The family.</summary>
     public Qwen3VisionGguf()

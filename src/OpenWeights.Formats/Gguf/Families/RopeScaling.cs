@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Converts rope_scaling of a config.json (transformers' modeling_rope_utils) to and from GGUF.</summary>
-public static class RopeScaling
+internal static class RopeScaling
 {
     private const string FactorsName = "rope_freqs.weight";
     private const string LongName = "rope_factors_long.weight";

@@ -4,7 +4,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>Seed-OSS: biases on query, key and value projections.</summary>
-public sealed class SeedOssGguf : GgufFamily
+internal sealed class SeedOssGguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.SeedOss;

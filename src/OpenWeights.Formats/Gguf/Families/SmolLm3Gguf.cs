@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>SmolLM 3: Llama without rotary embedding in every fourth layer.</summary>
-public sealed class SmolLm3Gguf : GgufFamily
+internal sealed class SmolLm3Gguf : GgufFamily
 {
     private const int Interval = 4;
 

@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>StableLM 3B and StableLM 2: layer norms, and partial rotary embedding.</summary>
-public sealed class StableLmGguf : GgufFamily
+internal sealed class StableLmGguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.StableLm;

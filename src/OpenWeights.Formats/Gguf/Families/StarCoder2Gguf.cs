@@ -5,7 +5,7 @@ using OpenWeights.Formats.Json;
 namespace OpenWeights.Formats.Gguf.Families;
 
 /// <summary>StarCoder 2: layer norms, biases, and a feed-forward without a gate. llama.cpp ignores the sliding window, so the file's context is limited to the window.</summary>
-public sealed class StarCoder2Gguf : GgufFamily
+internal sealed class StarCoder2Gguf : GgufFamily
 {
     /// <inheritdoc/>
     public override FamilyFacts Facts => FamilyTable.StarCoder2;

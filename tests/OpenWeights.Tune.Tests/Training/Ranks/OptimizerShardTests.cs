@@ -20,7 +20,7 @@ public sealed class OptimizerShardTests
         ["schedule-free"] = static c => c with { Training = c.Training with { Optimizer = "schedule_free_adamw" } },
         ["ema"] = static c => c with { Training = c.Training with { Ema = new EmaSection { Decay = 0.9 } } },
         ["adafactor"] = static c => c with { Adapter = null, Training = c.Training with { Optimizer = "adafactor_torch", LearningRate = 1e-3 } },
-        ["adalora"] = static c => c with { Adapter = AdapterSection.OfType("adalora") with { Own = new AdaloraConfig { InitR = 4, TargetR = 2, Tinit = 2, Tfinal = 4, TotalStep = 20 } } },
+        ["adalora"] = static c => c with { Adapter = new AdapterSection { Type = "adalora", Own = new AdaloraConfig { InitR = 4, TargetR = 2, Tinit = 2, Tfinal = 4, TotalStep = 20 } } },
         ["riemannian"] = static c => c with { Training = c.Training with { Optimizer = "riemannian_adamw", LearningRate = 1e-4 } },
     };
 
