@@ -168,7 +168,7 @@ internal static class PeftFolder
         AdapterFolder.Write(
             path,
             config,
-            [.. Tensors(adapter).Select(t => TensorFiles.ToWrite(IsOfFeatures(config) ? FeatureNames.Short(FileName(t.Name), names) : FileName(t.Name), t.Tensor))],
+            [.. Tensors(adapter).Select(t => TensorFiles.ToWrite(IsOfFeatures(config) ? FeatureNames.Short(FileName(t.Name), names) : FileName(t.Name), t.Tensor.dtype, t.Tensor.shape, () => Values(adapter, t)))],
             adapter.Fingerprint is { } fingerprint ? new Dictionary<string, string> { [BaseFingerprint.Key] = fingerprint.ToString() } : null);
         if (adapter.Schedule is { } schedule && schedule.State().Any())
         {
@@ -211,6 +211,17 @@ internal static class PeftFolder
         }
 
         return tensors;
+    }
+
+    // Ranks may share out the base's weights.
+    private static Tensor Values(PeftAdapter adapter, (string Name, Tensor Tensor) written)
+    {
+        if (written.Name.EndsWith(".base_layer.weight", StringComparison.Ordinal))
+        {
+            adapter.Base.Stack.LayerWeights?.Show(written.Name);
+        }
+
+        return written.Tensor;
     }
 
     /// <summary>An adapter's tensors by the names that they have for a language model.</summary>

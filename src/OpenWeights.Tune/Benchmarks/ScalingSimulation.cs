@@ -1,11 +1,15 @@
 namespace OpenWeights.Tune.Benchmarks;
 
-/// <summary>A decoder layer in the simulation of several ranks.</summary>
+/// <summary>A decoder layer, the embedding or the head in the simulation of several ranks.</summary>
 /// <param name="WeightBytes">Bytes of its weights.</param>
 /// <param name="GradientBytes">Bytes of its gradients as they are summed.</param>
 /// <param name="ForwardSeconds">Time of its forward pass with a rank's micro-batch.</param>
 /// <param name="BackwardSeconds">Time of its backward pass, with the layer computed again.</param>
-internal readonly record struct SimulatedLayer(double WeightBytes, double GradientBytes, double ForwardSeconds, double BackwardSeconds);
+internal readonly record struct SimulatedLayer(double WeightBytes, double GradientBytes, double ForwardSeconds, double BackwardSeconds)
+{
+    /// <summary>Whether its weights are gathered in the forward pass alone: those of the embedding, which backward does not need, and of the head, where backward begins.</summary>
+    public bool IsGatheredOnce { get; init; }
+}
 
 /// <summary>The link between ranks.</summary>
 /// <param name="BytesPerSecond">What a rank sends and receives at once.</param>
@@ -29,7 +33,7 @@ internal readonly record struct SimulatedStep(double Seconds, double ComputedSec
 internal static class ScalingSimulation
 {
     /// <summary>Simulates a step.</summary>
-    /// <param name="layers">The layers, with everything before the first and behind the last counted to these.</param>
+    /// <param name="layers">The embedding, the layers and the head.</param>
     /// <param name="ranks">Number of ranks.</param>
     /// <param name="shard">What is shared out: none, optimizer, gradients or parameters (parallel.shard).</param>
     /// <param name="batches">Micro-batches of a rank in a step.</param>
@@ -82,7 +86,7 @@ internal static class ScalingSimulation
             for (var i = layers.Count - 1; i >= 0; i--)
             {
                 var ready = next;
-                next = shares && i > 0 ? Send(layers[i - 1].WeightBytes, _free) : next;
+                next = shares && i > 0 && !layers[i - 1].IsGatheredOnce ? Send(layers[i - 1].WeightBytes, _free) : next;
                 Compute(layers[i].BackwardSeconds, ready);
                 if (isLast || shard is "gradients" or "parameters")
                 {

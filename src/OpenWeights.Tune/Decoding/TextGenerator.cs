@@ -165,6 +165,7 @@ internal sealed class TextGenerator
             AdaptedFrom = from,
             Adapters = adapters,
         };
+        _model.Stack.LayerWeights?.BeginOwn();
         var scores = _model.Logits(_model.call(input).narrow(1, tokens - 1, 1), input).view(batch, -1).to(float32).cpu().contiguous();
         _scores = _scores.Length == scores.numel() ? _scores : new float[scores.numel()];
         MemoryMarshal.Cast<byte, float>(scores.bytes).CopyTo(_scores);

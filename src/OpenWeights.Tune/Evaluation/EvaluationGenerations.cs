@@ -134,6 +134,7 @@ internal sealed class EvaluationGenerations
         var own = new EvaluationGenerations(_tokenizer, _reasoning, _endTokens, Rows);
         own._prompts.AddRange(_prompts.Take(ranks.PartOf(Count)));
         string[] given = [.. own.Generate(model, maxNewTokens, CancellationToken.None).Select(static a => a.Given)];
+        model.Stack.LayerWeights?.TakePart();
         var all = ranks.Gather(JsonSerializer.SerializeToUtf8Bytes(given), model.Device).SelectMany(static b => JsonSerializer.Deserialize<string[]>(b)!);
         return [.. _prompts.Zip(all, static (p, text) => new Answer(p.PromptText, p.Answer, text))];
     }

@@ -15,7 +15,7 @@ internal interface IWeightSource
     Parameter Take(string name, InitialWeight initial, params ReadOnlySpan<Dimension> shape);
 
     /// <summary>Takes note that a part of the model has all of its weights.</summary>
-    /// <param name="part">The part: a decoder layer.</param>
+    /// <param name="part">The part: a decoder layer, an embedding, or a head over the vocabulary.</param>
     void Made(TorchSharp.torch.nn.Module part)
     {
     }

@@ -61,6 +61,7 @@ internal sealed class PerLayerInputs
         var all = new Dimension("num_hidden_layers x hidden_size_per_layer_input", (long)settings.LayerCount * settings.Width);
         var vocabulary = new Dimension("vocab_size_per_layer_input", settings.VocabularySize);
         _embedding = owner.Register("embed_tokens_per_layer", new TokenEmbedding(weights.Take($"{name}.embed_tokens_per_layer.weight", InitialWeight.Normal, vocabulary, all)));
+        weights.Made(_embedding);
         _projection = owner.Register(
             "per_layer_model_projection", LinearLayer.Take(weights, $"{name}.per_layer_model_projection", all, new Dimension("hidden_size", settings.HiddenSize), hasBias: false));
         _norm = owner.Register("per_layer_projection_norm", settings.Norm.Take(weights, $"{name}.per_layer_projection_norm", settings.Inner));

@@ -131,6 +131,7 @@ internal sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
         using var scope = NewDisposeScope();
         var given = Head.Adapter is null ? null : input;
         var tokens = given is null ? 0 : hidden.size(1);
+        Stack.LayerWeights?.Enter(LayerCount, isBackward: false);
         var adapted = given is null ? null : AdaptedHead(given)?.narrow(1, given.InputIds.size(1) - tokens, tokens);
         using var some = AdaptedTokens.Use(adapted ?? AdaptedTokens.Current);
         using var rows = given is null ? null : DecoderStack.Rows(given, tokens, adapted);
@@ -209,8 +210,12 @@ internal sealed class CausalLanguageModel : nn.Module<ModelInput, Tensor>
     private static LinearLayer TiedHead(TokenEmbedding embedding) =>
         embedding.Quantized is { } quantized ? new LinearLayer(quantized, null) : new LinearLayer(embedding.Weight, null);
 
-    private LinearLayer NewHead(IWeightSource weights) =>
-        LinearLayer.Take(weights, Config.Names.Head, new Dimension("vocab_size", Config.VocabularySize), new Dimension("hidden_size", Config.HiddenSize), Config.HeadBias);
+    private LinearLayer NewHead(IWeightSource weights)
+    {
+        var head = LinearLayer.Take(weights, Config.Names.Head, new Dimension("vocab_size", Config.VocabularySize), new Dimension("hidden_size", Config.HiddenSize), Config.HeadBias);
+        weights.Made(head);
+        return head;
+    }
 
     private LinearLayer NewLabels(IWeightSource weights, LabelHead labels) =>
         LinearLayer.Take(weights, LabelHead.Module, new Dimension("id2label", labels.Names.Count), new Dimension("hidden_size", Config.HiddenSize), hasBias: false);

@@ -33,6 +33,7 @@ internal sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         var embedding = weights.TakeQuantizedEmbedding(names.EmbeddingWeight, vocabulary, hidden) is { } quantized
             ? new TokenEmbedding(quantized, weights.DType)
             : new TokenEmbedding(weights.Take(names.EmbeddingWeight, InitialWeight.Normal, vocabulary, hidden));
+        weights.Made(embedding);
         var layers = new ModuleList<DecoderLayer>([.. Enumerable.Range(0, config.LayerCount).Select(i =>
         {
             var layer = new DecoderLayer(config.LayerSettings(i), weights, names.Layer(i));
@@ -116,6 +117,7 @@ internal sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 
         var adapted = Adapted(input, input.Cache?.Length ?? 0);
         using var rows = Rows(input, tokens, adapted);
+        LayerWeights?.Enter(ILayerWeights.AheadOfLayers, isBackward: false);
         var embeddings = Begun(draws ? Noisy(Embed(input.InputIds)) : Embed(input.InputIds), begins);
         var contexts = Contexts(input, embeddings);
         var states = Open(embeddings);
@@ -168,6 +170,7 @@ internal sealed class DecoderStack : nn.Module<ModelInput, Tensor>
         }
 
         var closed = Close(states);
+        LayerWeights?.Enter(Layers.Count, isBackward: false);
         return (begins ? closed.narrow(1, Virtual!.Count, tokens).contiguous() : closed).MoveToOuterDisposeScope();
     }
 

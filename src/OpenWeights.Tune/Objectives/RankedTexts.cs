@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 using OpenWeights.Tune.Distributed;
-using static TorchSharp.torch;
+using OpenWeights.Tune.Models;
 
 namespace OpenWeights.Tune.Objectives;
 
@@ -10,9 +10,9 @@ internal static class RankedTexts
     /// <summary>Generates a text after each prompt, each rank some of them; all ranks get all.</summary>
     /// <param name="ranks">The ranks.</param>
     /// <param name="prompts">The prompts.</param>
-    /// <param name="device">Device of the model.</param>
+    /// <param name="model">The model that generates them.</param>
     /// <param name="generate">Generates the texts after some consecutive prompts, of which the number of the first is given.</param>
-    internal static IReadOnlyList<IReadOnlyList<int>> Divided(this RankGroup ranks, int[][] prompts, Device device, Func<int[][], int, IReadOnlyList<IReadOnlyList<int>>> generate)
+    internal static IReadOnlyList<IReadOnlyList<int>> Divided(this RankGroup ranks, int[][] prompts, CausalLanguageModel model, Func<int[][], int, IReadOnlyList<IReadOnlyList<int>>> generate)
     {
         var part = ranks.PartOf(prompts.Length);
         var own = prompts[part];
@@ -22,9 +22,11 @@ internal static class RankedTexts
             return made;
         }
 
+        model.Stack.LayerWeights?.TakePart();
+
         // The length of each text, and its tokens.
         int[] flat = [.. made.SelectMany(static t => t.Prepend(t.Count))];
-        return [.. ranks.Gather(MemoryMarshal.AsBytes<int>(flat).ToArray(), device).SelectMany(static b => Texts(MemoryMarshal.Cast<byte, int>(b).ToArray()))];
+        return [.. ranks.Gather(MemoryMarshal.AsBytes<int>(flat).ToArray(), model.Device).SelectMany(static b => Texts(MemoryMarshal.Cast<byte, int>(b).ToArray()))];
     }
 
     private static IEnumerable<IReadOnlyList<int>> Texts(int[] flat)

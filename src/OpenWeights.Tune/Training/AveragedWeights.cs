@@ -1,12 +1,14 @@
 using OpenWeights.Tune.Optimizers;
+using OpenWeights.Tune.Training.Ranks;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training;
 
 /// <summary>Puts the averaged weights of a run into its model, for an evaluation or as the result.</summary>
 /// <param name="trained">The model.</param>
+/// <param name="shards">What ranks have of the weights, and of their averages.</param>
 /// <param name="average">The averages; null if the last weights are evaluated and saved.</param>
-internal sealed class AveragedWeights(ITrainedModel trained, IAveragedWeights? average)
+internal sealed class AveragedWeights(ITrainedModel trained, IShardStrategy shards, IAveragedWeights? average)
 {
     /// <summary>Puts them in until the returned object is disposed, which restores the trained weights exactly.</summary>
     internal IDisposable? Use()
@@ -17,7 +19,7 @@ internal sealed class AveragedWeights(ITrainedModel trained, IAveragedWeights? a
         }
 
         using var nothing = no_grad();
-        Tensor[] kept = [.. trained.Parameters.Select(static p => p.Parameter.detach().clone().DetachFromDisposeScope())];
+        Tensor[] kept = [.. shards.Averaged.Select(static p => p.Parameter.detach().clone().DetachFromDisposeScope())];
         Put();
         return new Restoring(this, kept);
     }
@@ -31,32 +33,36 @@ internal sealed class AveragedWeights(ITrainedModel trained, IAveragedWeights? a
         }
 
         using var nothing = no_grad();
-        for (var i = 0; i < trained.Parameters.Count; i++)
+        foreach (var (i, averaged) in shards.Averaged.Index())
         {
             using var scope = NewDisposeScope();
-            _ = trained.Parameters[i].Parameter.copy_(average.Averaged(i));
+            _ = averaged.Parameter.copy_(average.Averaged(i));
         }
 
-        Forget();
+        Changed();
     }
 
     // Values computed from the previous weights are discarded.
-    private void Forget() => trained.Training = false;
+    private void Changed()
+    {
+        shards.Changed();
+        trained.Training = false;
+    }
 
     private sealed class Restoring(AveragedWeights owner, Tensor[] kept) : IDisposable
     {
         public void Dispose()
         {
             using var nothing = no_grad();
-            foreach (var (parameter, values) in owner.Parameters.Zip(kept))
+            foreach (var (parameter, values) in owner.Weights.Zip(kept))
             {
                 _ = parameter.Parameter.copy_(values);
                 values.Dispose();
             }
 
-            owner.Forget();
+            owner.Changed();
         }
     }
 
-    private IReadOnlyList<TrainedParameter> Parameters => trained.Parameters;
+    private IReadOnlyList<TrainedParameter> Weights => shards.Averaged;
 }

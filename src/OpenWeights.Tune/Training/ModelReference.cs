@@ -14,6 +14,9 @@ internal sealed class ModelReference(LoadedModel loaded, PeftAdapter? adapter = 
     /// <summary>The policy's parameters that it follows; those of the same names are its own.</summary>
     internal IReadOnlyList<TrainedParameter> Followed { get; set; } = [];
 
+    /// <summary>The policy, where ranks share out its weights.</summary>
+    internal CausalLanguageModel? Policy { get; set; }
+
     /// <summary>Number of tokens that the model knows.</summary>
     internal int VocabularySize => loaded.Model.Config.VocabularySize;
 
@@ -35,8 +38,11 @@ internal sealed class ModelReference(LoadedModel loaded, PeftAdapter? adapter = 
     {
         foreach (var (policy, (_, own)) in Followed.Zip(State))
         {
+            Policy?.Stack.LayerWeights?.Show(policy.Name);
             FollowingReferences.Mix(own, policy.Parameter, share);
         }
+
+        Policy?.Stack.LayerWeights?.Show(null);
 
         // Values computed from other weights are discarded.
         loaded.Model.train(false);

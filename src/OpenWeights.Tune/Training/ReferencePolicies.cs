@@ -45,7 +45,7 @@ internal static class ReferencePolicies
     private static ModelReference Loaded(RunConfig config, ComparedModel compared, ITrainedModel trained, IRunListener? listener)
     {
         var reference = Load(compared, trained.Model, listener);
-        reference.Followed = config.Objective.SyncRefModel ? trained.Parameters : [];
+        (reference.Followed, reference.Policy) = (config.Objective.SyncRefModel ? trained.Parameters : [], trained.Model);
         return reference;
     }
 

@@ -143,12 +143,6 @@ internal sealed class RunDraft
                 listener.Warn($"parallel.shard: {config.Parallel.Shard} computes each layer again in the backward pass; training.activation_checkpointing is block.");
                 config = config with { Training = config.Training with { ActivationCheckpointing = "block" } };
             }
-
-            if (config.Parallel.Shard == "parameters" && config.Evaluation.GenerateRows > 0)
-            {
-                listener.Warn("parallel.shard: parameters generates no answers while training, because no rank has the whole model; evaluation.generate_rows is 0.");
-                config = config with { Evaluation = config.Evaluation with { GenerateRows = 0 } };
-            }
         }
 
         // Classes of the user's are found, or not, before anything is read.
@@ -252,7 +246,7 @@ internal sealed class RunDraft
         ArgumentNullException.ThrowIfNull(listener);
         listener = Ranks.IsFirst ? listener : SilentRank.Instance;
         listener.Stage("reading the model");
-        var trained = TrainedModel.Load(Config, ModelPath, ModelDevices with { Weights = Ranks.IsAlone || Config.Parallel.Shard != "parameters" ? null : new SharedWeights(Ranks) }, warning =>
+        var trained = TrainedModel.Load(Config, ModelPath, ModelDevices with { Weights = Ranks.IsAlone || Config.Parallel.Shard != "parameters" ? null : new SharedWeights(Ranks) { UsesHead = ObjectiveKinds.Of(Config.Objective).Head == HeadKind.Vocabulary } }, warning =>
         {
             if (!Said.Contains(warning))
             {

@@ -56,7 +56,7 @@ internal sealed class Trainer : IDisposable
         var warmup = RunRates.Of(config.Training, totalSteps).WarmupSteps;
         ranks.TakeFromFirst(trained.WholeWeights);
         _shards = ShardStrategies.Create(trained, config, config.Training with { WarmupSteps = warmup, WarmupRatio = null }, ranks);
-        Ema = config.Training.Ema is { } ema ? new WeightAverage(trained.Parameters, Optimizer, ema.Decay) : null;
+        Ema = config.Training.Ema is { } ema ? new WeightAverage(_shards.Averaged, _shards.AveragedBy, ema.Decay) : null;
         trained.Model.Stack.ActivationCheckpointing = config.Training.Checkpointing;
         trained.Model.Stack.OffloadsActivations = config.Training.Offload == "activations";
     }
@@ -77,7 +77,7 @@ internal sealed class Trainer : IDisposable
     public WeightAverage? Ema { get; }
 
     /// <summary>The averages that are evaluated and saved as the result; null if these are the last weights.</summary>
-    public IAveragedWeights? Average => Ema is null ? Optimizer as IAveragedWeights : _config.Training.Ema!.Result == "averaged" ? Ema : null;
+    public IAveragedWeights? Average => Ema is null ? _shards.AveragedBy as IAveragedWeights : _config.Training.Ema!.Result == "averaged" ? Ema : null;
 
     /// <summary>State of the trainer, without evaluations.</summary>
     public TrainerState State
@@ -303,6 +303,7 @@ internal sealed class Trainer : IDisposable
 
         for (var round = batches.Count; shards?.NeedsEqualRounds == true && round < (all!.Count + _ranks.Size - 1) / _ranks.Size; round++)
         {
+            shards.Accumulating(isLast: false);
             Fill(shards, all);
         }
 

@@ -174,7 +174,7 @@ public sealed class TrainingRun : IDisposable
         _listener.Planned(Plan);
         using var mlflow = BeginMlflow(folder, reached is not null);
         using var recorder = new RunRecorder(folder, Plan, mlflow);
-        var evaluation = new RunEvaluation(_draft, _trained, _objective, new AveragedWeights(_trained, _trainer.Average), _trainer.Shards, folder, recorder, _listener, reached);
+        var evaluation = new RunEvaluation(_draft, _trained, _objective, new AveragedWeights(_trained, _trainer.Shards, _trainer.Average), _trainer.Shards, folder, recorder, _listener, reached);
         if (_trainer.StepsDone == 0)
         {
             evaluation.Ask(0, "before training", stop);
@@ -241,7 +241,7 @@ public sealed class TrainingRun : IDisposable
         {
             ResumeCheck.Run(folder.ConfigPath, _config, _listener.Warn, (RunManifest.Ranks(folder.FolderPath), _ranks.Size));
             _ = Begins(newest.Step);
-            reached = RunCheckpoint.Restore(newest.Folder, _trained, _trainer.Optimizer, _trainer.Ema, Following);
+            reached = RunCheckpoint.Restore(newest.Folder, _trained, _trainer.Shards, _trainer.Ema, Following);
             _trainer.State = reached;
         }
         else
@@ -284,11 +284,11 @@ public sealed class TrainingRun : IDisposable
                 throw new IOException($"{folder} is not on this machine; to resume a run, output_dir must be a folder that all machines see.");
             }
 
-            reached = RunCheckpoint.Restore(folder, _trained, _trainer.Optimizer, _trainer.Ema, Following);
+            reached = RunCheckpoint.Restore(folder, _trained, _trainer.Shards, _trainer.Ema, Following);
             _trainer.State = reached;
         }
 
-        var evaluation = new RunEvaluation(_draft, _trained, _objective, new AveragedWeights(_trained, _trainer.Average), _trainer.Shards, null, null, _listener, reached);
+        var evaluation = new RunEvaluation(_draft, _trained, _objective, new AveragedWeights(_trained, _trainer.Shards, _trainer.Average), _trainer.Shards, null, null, _listener, reached);
         if (_trainer.StepsDone == 0)
         {
             evaluation.Ask(0, "before training", stop);
@@ -397,6 +397,11 @@ public sealed class TrainingRun : IDisposable
         {
             _trainer.Shards.Follow();
             _trainer.Shards.FollowState();
+            if (_trainer.Ema is { } average)
+            {
+                _trainer.Shards.FollowAverage(average);
+            }
+
             return;
         }
 

@@ -47,6 +47,6 @@ public sealed class ScalingTableTests
     {
         static double Seconds(double elements, double passes) => 2 * elements * Tokens * passes / Rate;
         SimulatedLayer Of(double elements) => new(2 * elements, 4 * elements * gradientShare, Seconds(elements, 1), Seconds(elements, 3));
-        return [new SimulatedLayer(0, 4 * HeadElements * gradientShare, 0, 0), .. Enumerable.Repeat(Of(LayerElements), 32), new SimulatedLayer(0, 4 * HeadElements * gradientShare, Seconds(HeadElements, 1), Seconds(HeadElements, 2))];
+        return [new SimulatedLayer(2 * HeadElements, 4 * HeadElements * gradientShare, 0, 0) { IsGatheredOnce = true }, .. Enumerable.Repeat(Of(LayerElements), 32), new SimulatedLayer(2 * HeadElements, 4 * HeadElements * gradientShare, Seconds(HeadElements, 1), Seconds(HeadElements, 2)) { IsGatheredOnce = true }];
     }
 }

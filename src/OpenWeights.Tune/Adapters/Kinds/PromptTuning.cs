@@ -47,5 +47,9 @@ internal sealed class PromptTuningKind : PromptKind<PromptTuningConfig>
 
     private static Tensor Rows(CausalLanguageModel model, long[] tokens) => Rows(model, tensor(tokens, [tokens.Length]));
 
-    private static Tensor Rows(CausalLanguageModel model, Tensor tokens) => model.Stack.Embedding.Rows(tokens.to(model.Stack.Embedding.Device)).Widened();
+    private static Tensor Rows(CausalLanguageModel model, Tensor tokens)
+    {
+        model.Stack.LayerWeights?.Show(model.Config.Names.EmbeddingWeight);
+        return model.Stack.Embedding.Rows(tokens.to(model.Stack.Embedding.Device)).Widened();
+    }
 }

@@ -44,14 +44,14 @@ internal sealed unsafe class DecodeStep : IStagedWork
 
     /// <summary>
     /// Builds the decode step for a few texts, valid as long as neither weights nor adapters change. Null if it is not supported: for too
-    /// many texts, on another device than the CPU, for other mixers than plain attention, and for adapters other than LoRA on linear layers.
+    /// many texts, on another device than the CPU, for other mixers than plain attention, for adapters other than LoRA on linear layers, and for weights that ranks share out.
     /// </summary>
     /// <param name="model">The model.</param>
     /// <param name="rows">Number of texts.</param>
     internal static DecodeStep? Of(CausalLanguageModel model, int rows)
     {
         var embedding = model.Stack.Embedding;
-        if (rows > MaxRows || model.Stack.RowAdapters is not null || embedding.Adapter is not null || (rows > 1 && model.Stack.Virtual is not null) || model.DType is not (ScalarType.Float32 or ScalarType.BFloat16) || embedding.InMemory is null || !BitConverter.IsLittleEndian
+        if (rows > MaxRows || model.Stack.LayerWeights is { HasAll: false } || model.Stack.RowAdapters is not null || embedding.Adapter is not null || (rows > 1 && model.Stack.Virtual is not null) || model.DType is not (ScalarType.Float32 or ScalarType.BFloat16) || embedding.InMemory is null || !BitConverter.IsLittleEndian
             || DecodeNorm.Of(model.Stack.Norm) is not { } norm)
         {
             return null;

@@ -76,7 +76,9 @@ internal sealed class AltUp : nn.Module
         LinearLayer Small(string layer, Dimension output, Dimension input, double? limit)
         {
             var weight = weights.Take($"{name}.{layer}.weight", InitialWeight.Normal, output, input);
-            if (limit is { } most)
+
+            // An outline's weights have a shape, but no memory of their own.
+            if (limit is { } most && weight.is_contiguous())
             {
                 using var nothing = no_grad();
                 using Scalar high = most;

@@ -5,9 +5,9 @@ using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Models.Weights;
 
-/// <summary>The weights of a model whose layers are shared out as soon as they are read, so that one of them is whole at a time.</summary>
+/// <summary>The weights of a model whose parts are shared out as soon as they are read, so that one of them is whole at a time.</summary>
 /// <param name="source">The model's weights.</param>
-/// <param name="weights">Takes the layers.</param>
+/// <param name="weights">Takes the parts.</param>
 internal sealed class SharingWeightSource(IWeightSource source, ILayerWeights weights) : IWeightSource
 {
     public ScalarType DType => source.DType;
@@ -22,11 +22,5 @@ internal sealed class SharingWeightSource(IWeightSource source, ILayerWeights we
 
     public IReadOnlyList<QuantizedWeight>? TakeQuantizedStack(string name, Dimension count, Dimension output, Dimension input, bool isTransposed) => source.TakeQuantizedStack(name, count, output, input, isTransposed);
 
-    public void Made(nn.Module part)
-    {
-        if (part is DecoderLayer layer)
-        {
-            weights.Made(layer);
-        }
-    }
+    public void Made(nn.Module part) => weights.Made(part);
 }

@@ -65,7 +65,7 @@ internal sealed class StudentSamples(ObjectiveContext context)
             // Each text has random numbers of its own.
             var options = Options(context) with { Seed = (long)RowHash.Mix((ulong)step + 1, context.Config.Seed + 1 + made.Count) };
             int[][] prompts = [.. chunk.Select(AnsweredRows.Prompt)];
-            made.AddRange(context.Ranks.Divided(prompts, model.Device, (part, first) => [.. new TextGenerator(model, options with { FirstText = first }).Continue(part).Select(static g => g.OutputIds)]));
+            made.AddRange(context.Ranks.Divided(prompts, model, (part, first) => [.. new TextGenerator(model, options with { FirstText = first }).Continue(part).Select(static g => g.OutputIds)]));
         }
 
         _made.AddRange(rows.Zip(made, Line));

@@ -99,6 +99,7 @@ internal sealed class SampledAnswers(ObjectiveContext context) : IAnswerSource, 
             start += chunk.Length;
         }
 
+        model.Stack.LayerWeights?.TakePart();
         return made;
     }
 

@@ -282,11 +282,14 @@ internal abstract class SampledObjective : IObjective, IRankedObjective, IDispos
     {
         TokenRow[][] chunks = [.. rows.Where(r => r.CountTargets() > 0 && lacks(r.Sample!)).Chunk(Plan.MicroBatch)];
         var computed = new List<(int, float[])>();
-        foreach (var (number, chunk) in Ranks.Share(chunks))
+        foreach (var ((number, chunk), isOwn) in Ranks.Passes([.. chunks.Index()], model))
         {
             using var scope = NewDisposeScope();
             var values = TokenLogProbs.Of(model, TokenBatch.Of(chunk, padId: 0, model.Device), temperature: Temperature).LogProbs.cpu();
-            computed.Add((number, MemoryMarshal.Cast<byte, float>(values.bytes).ToArray()));
+            if (isOwn)
+            {
+                computed.Add((number, MemoryMarshal.Cast<byte, float>(values.bytes).ToArray()));
+            }
         }
 
         foreach (var (number, values) in RankedAnswers.Join(Ranks, computed, Device))

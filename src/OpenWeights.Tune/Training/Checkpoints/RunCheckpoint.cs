@@ -31,7 +31,7 @@ internal static class RunCheckpoint
         SafetensorsWriter.Write(Path.Combine(folder, OptimizerName), [.. shards.State()]);
         if (average is not null)
         {
-            SafetensorsWriter.Write(Path.Combine(folder, AverageName), [.. average.State.Select(static s => TensorFiles.ToWrite(s.Name, s.State))]);
+            SafetensorsWriter.Write(Path.Combine(folder, AverageName), [.. shards.AverageToWrite(average)]);
         }
 
         if (reference is not null)
@@ -45,21 +45,21 @@ internal static class RunCheckpoint
     /// <summary>Restores a checkpoint's weights and optimizer tensors.</summary>
     /// <param name="folder">Folder of the checkpoint.</param>
     /// <param name="trained">The trained model.</param>
-    /// <param name="optimizer">The optimizer.</param>
+    /// <param name="shards">What becomes of weights and optimizer state.</param>
     /// <param name="average">Moving average of the weights; null for none.</param>
     /// <param name="reference">A reference that follows the policy; null for none.</param>
     /// <returns>The state of the run.</returns>
     /// <exception cref="InvalidDataException">A file is damaged.</exception>
     /// <exception cref="IOException">A file cannot be read.</exception>
-    internal static TrainerState Restore(string folder, ITrainedModel trained, IOptimizer optimizer, WeightAverage? average, IFollowingReference? reference = null)
+    internal static TrainerState Restore(string folder, ITrainedModel trained, IShardStrategy shards, WeightAverage? average, IFollowingReference? reference = null)
     {
         trained.Restore(Path.Combine(folder, WeightsName));
         using var tensors = SafetensorsFile.Open(Path.Combine(folder, OptimizerName));
-        optimizer.Restore(name => tensors.TryGetTensor(name, out _), name => TensorFiles.Read(tensors, name));
+        shards.Optimizer.Restore(name => tensors.TryGetTensor(name, out _), name => TensorFiles.Read(tensors, name));
         if (average is not null)
         {
             using var averages = SafetensorsFile.Open(Path.Combine(folder, AverageName));
-            average.Restore(name => TensorFiles.Read(averages, name));
+            shards.RestoreAverage(average, name => TensorFiles.Read(averages, name));
         }
 
         if (reference is not null)

@@ -142,7 +142,7 @@ internal sealed class RunMemory
         var checkpointing = shard is "gradients" or "parameters" && config.Training.Checkpointing == ActivationCheckpointing.None ? ActivationCheckpointing.Block : config.Training.Checkpointing;
         var costs = CostsOf(meta, config, longestRow, checkpointing, onGpu);
         var trained = LayerBytes.Sum(_decoder, meta.Parameters.Select(static p => (p.Name, p.Parameter.numel())));
-        return RankMemory.Of(shard, ranks, costs, trained, config.Training.GradientAccumulationSteps) with
+        return RankMemory.Of(shard, ranks, costs, trained, config.Training.GradientAccumulationSteps, _decoder.TiedEmbeddings && _decoder.Labels is null) with
         {
             Other = ComparedBytes(config) + (onGpu || _device.type != DeviceType.CPU ? 0 : Estimate.Program),
         };

@@ -47,6 +47,9 @@ internal sealed class FlatTensors : IDisposable
     /// <summary>Whether the tensors have their values.</summary>
     internal bool IsWhole => _whole is not null && _pending is null;
 
+    /// <summary>Whether the tensors have memory, with their values or for what is on its way.</summary>
+    internal bool IsGathered => _whole is not null;
+
     /// <summary>Bytes in memory.</summary>
     internal long Bytes => (Part.numel() + (_whole?.numel() ?? 0)) * Part.element_size();
 

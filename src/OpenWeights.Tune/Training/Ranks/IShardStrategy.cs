@@ -69,4 +69,30 @@ internal interface IShardStrategy : IDisposable
     void FollowState()
     {
     }
+
+    /// <summary>The trained parameters, or this rank's pieces of them, of which averages are kept and put into the model.</summary>
+    IReadOnlyList<TrainedParameter> Averaged { get; }
+
+    /// <summary>The optimizer of what is averaged, which has its indexes.</summary>
+    IOptimizer AveragedBy => Optimizer;
+
+    /// <summary>Called by all ranks when values of what is averaged were changed: afterwards the model computes with them.</summary>
+    void Changed()
+    {
+    }
+
+    /// <summary>A moving average for a file, as one process writes it; the others call <see cref="FollowAverage"/>.</summary>
+    /// <param name="average">The average.</param>
+    IReadOnlyList<TensorToWrite> AverageToWrite(WeightAverage average) => [.. average.State.Select(static s => Torch.TensorFiles.ToWrite(s.Name, s.State))];
+
+    /// <summary>Takes part in what the first rank writes of a moving average.</summary>
+    /// <param name="average">The average.</param>
+    void FollowAverage(WeightAverage average)
+    {
+    }
+
+    /// <summary>Restores a moving average from a file.</summary>
+    /// <param name="average">The average.</param>
+    /// <param name="read">Reads the tensor of a given name, into the caller's dispose scope.</param>
+    void RestoreAverage(WeightAverage average, Func<string, Tensor> read) => average.Restore(read);
 }

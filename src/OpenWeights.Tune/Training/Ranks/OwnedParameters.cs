@@ -23,14 +23,7 @@ internal sealed class OwnedParameters : RankedModel
     internal OwnedParameters(ITrainedModel trained, RankGroup ranks, ParallelSection settings, Func<IReadOnlyList<TrainedParameter>, IOptimizer> create)
         : base(trained, ranks, settings, ReplicatedModel.Block, scatters: false)
     {
-        // The largest first, each to the rank that has least.
-        (_owners, var filled) = (new int[Parameters.Count], new long[ranks.Size]);
-        foreach (var (index, trainedParameter) in Parameters.Index().OrderByDescending(static p => p.Item.Parameter.numel()))
-        {
-            _owners[index] = Array.IndexOf(filled, filled.Min());
-            filled[_owners[index]] += trainedParameter.Parameter.numel();
-        }
-
+        _owners = Deal(Parameters, ranks.Size);
         int[] own = [.. Enumerable.Range(0, Parameters.Count).Where(i => _owners[i] == ranks.Rank)];
         _optimizer = new OwnersOptimizer(create([.. own.Select(i => Parameters[i])]), own, Parameters, _owners, ranks);
     }
@@ -60,6 +53,21 @@ internal sealed class OwnedParameters : RankedModel
 
     /// <inheritdoc/>
     public override void FollowState() => SafetensorsWriter.Drop(State());
+
+    /// <summary>The rank that updates each parameter: the largest first, each to the rank that has least.</summary>
+    /// <param name="parameters">The parameters.</param>
+    /// <param name="ranks">Number of ranks.</param>
+    internal static int[] Deal(IReadOnlyList<TrainedParameter> parameters, int ranks)
+    {
+        var (owners, filled) = (new int[parameters.Count], new long[ranks]);
+        foreach (var (index, trained) in parameters.Index().OrderByDescending(static p => p.Item.Parameter.numel()))
+        {
+            owners[index] = Array.IndexOf(filled, filled.Min());
+            filled[owners[index]] += trained.Parameter.numel();
+        }
+
+        return owners;
+    }
 
     private protected override void Take(IReadOnlyList<bool> present, IReadOnlyDictionary<int, Tensor> more) => ReplicatedModel.Take(Buckets, Parameters, present, more);
 

@@ -1,7 +1,6 @@
 using OpenWeights.Formats.Safetensors;
 using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Optimizers;
-using OpenWeights.Tune.Torch;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training.Ranks;
@@ -54,7 +53,7 @@ internal sealed class PieceOptimizer(IOptimizer inner, IReadOnlyList<UnitGradien
         var kinds = Kinds(own);
         return [.. units.SelectMany(unit => unit.Trained.Select((t, i) => (Unit: unit, Tensor: i, t.Index, t.Trained)))
             .OrderBy(static t => t.Index)
-            .SelectMany(t => kinds[t.Trained.Name].Select(kind => ToWrite(t.Unit, t.Tensor, t.Trained.Name, kind, shapes[t.Trained.Name], own)))];
+            .SelectMany(t => (kinds.GetValueOrDefault(t.Trained.Name) ?? []).Select(kind => ToWrite(t.Unit, t.Tensor, t.Trained.Name, kind, shapes[t.Trained.Name], own)))];
     }
 
     /// <inheritdoc/>
@@ -63,23 +62,8 @@ internal sealed class PieceOptimizer(IOptimizer inner, IReadOnlyList<UnitGradien
     private TensorToWrite ToWrite(UnitGradients unit, int tensor, string name, StateKind kind, long[] shape, Dictionary<string, Tensor> own)
     {
         var whole = shape.Aggregate(1L, static (product, size) => product * size);
-        var length = (whole + kind.Elements - 1) / kind.Elements;
-        long[] saved = kind.Elements == 1 && !kind.IsFlat ? shape : [length];
-        return TensorFiles.ToWrite($"{name}.{kind.Name}", kind.DType, saved, () =>
-        {
-            // Parts of equal length, of which each rank fills what it has.
-            var pieces = Enumerable.Range(0, ranks.Size).Select(rank => unit.Layout.PiecesOf(rank).Where(p => p.Tensor == tensor).Cast<UnitPiece?>().FirstOrDefault()).ToList();
-            var longest = pieces.Max(p => p is { } piece ? Count(piece, kind) : 0);
-            var device = unit.Trained[0].Trained.Parameter.device;
-            var (part, all) = (zeros([longest], kind.DType, device), empty([longest * ranks.Size], kind.DType, device));
-            if (pieces[ranks.Rank] is { } mine)
-            {
-                _ = part.narrow(0, 0, Count(mine, kind)).copy_(own[$"{NameOf(name, mine)}.{kind.Name}"].reshape(-1).to(device));
-            }
-
-            ranks.Collectives.BeginAllGather(part, all).Wait();
-            return cat([.. pieces.Select((p, rank) => p is { } piece ? all.narrow(0, rank * longest, Count(piece, kind)) : null).OfType<Tensor>()]).view(saved);
-        });
+        long[] saved = kind.Elements == 1 && !kind.IsFlat ? shape : [(whole + kind.Elements - 1) / kind.Elements];
+        return PieceFiles.Join(ranks, unit, tensor, ($"{name}.{kind.Name}", kind.DType, saved), kind.Elements, piece => own[$"{PieceFiles.NameOf(name, piece.Start, piece.Count)}.{kind.Name}"]);
     }
 
     // The kinds of state of each parameter, by its name.
@@ -97,10 +81,6 @@ internal sealed class PieceOptimizer(IOptimizer inner, IReadOnlyList<UnitGradien
                 l[1], (ScalarType)int.Parse(l[2], System.Globalization.CultureInfo.InvariantCulture), long.Parse(l[3], System.Globalization.CultureInfo.InvariantCulture), l[4] == "1"))
             .ToDictionary(static g => g.Key, static g => g.ToList());
     }
-
-    private static string NameOf(string name, UnitPiece piece) => $"{name}[{piece.Start}..{piece.Start + piece.Count}]";
-
-    private static long Count(UnitPiece piece, StateKind kind) => (piece.Count + kind.Elements - 1) / kind.Elements;
 
     // Codes have a scale for each block, at whole blocks of which pieces begin.
     private static (long Start, long Count) Range(TrainedPiece piece, bool isScale) =>

@@ -9,6 +9,7 @@ internal static class RankRules
     private static readonly string[] s_elementwise =
     [
         "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "sgd", "lion", "lion_8bit", "paged_lion", "paged_lion_8bit", "ademamix", "ademamix_8bit", "paged_ademamix", "paged_ademamix_8bit",
+        "schedule_free_adamw",
     ];
 
     // Whose micro-batches are a pass of the model each, or as many in each.
@@ -43,14 +44,9 @@ internal static class RankRules
             yield return Problem("parallel.shard", $"{shard} does not go with apollo_adamw, whose random projections are those of all parameters together; use another optimizer, or parallel.shard: none.");
         }
 
-        if (shard == "optimizer" && config.Adapter is { Type: "adalora" } && training.Optimizer == "schedule_free_adamw")
+        if (shard != "none" && config.Adapter is { Type: "adalora" } && training.Optimizer == "schedule_free_adamw")
         {
             yield return Problem("training.optimizer", "schedule_free_adamw averages parts of the weights, and adalora needs them whole; use another optimizer, or parallel.shard: none.");
-        }
-
-        if (shard is "gradients" or "parameters" && config.Adapter is { Type: "adalora" })
-        {
-            yield return Problem("parallel.shard", $"{shard} does not go with adalora, which judges its ranks by whole gradients; use parallel.shard: none or optimizer.");
         }
     }
 
@@ -59,9 +55,9 @@ internal static class RankRules
     {
         var (training, shard) = (config.Training, config.Parallel.Shard);
         ConfigProblem Problem(string key, string message) => new("", key, $"{message}; or set parallel.shard to none or optimizer.");
-        if (!s_elementwise.Contains(training.Optimizer))
+        if (shard == "parameters" && NeedsWholeMatrices(training.Optimizer))
         {
-            yield return Problem("training.optimizer", $"{training.Optimizer} needs whole matrices, of which ranks with parallel.shard: {shard} have parts; choose one of {string.Join(", ", s_elementwise)}");
+            yield return Problem("training.optimizer", $"{training.Optimizer} needs whole matrices, of which ranks with parallel.shard: parameters have parts; choose one of {string.Join(", ", s_elementwise)}, set parallel.shard: gradients");
         }
 
         if (!s_ofEqualPasses.Contains(config.Objective.Type))
@@ -69,19 +65,9 @@ internal static class RankRules
             yield return Problem("objective.type", $"ranks with parallel.shard: {shard} compute as many passes of the model as each other, which {config.Objective.Type} does not promise; {string.Join(", ", s_ofEqualPasses)} do");
         }
 
-        if (shard == "parameters" && (config.Objective.Type is "grpo" or "rloo" || config.Objective is { Type: "distill", Lmbda: > 0 }))
+        if (shard == "parameters" && config.Adapter is { KasaConfig: not null })
         {
-            yield return Problem("objective.type", "answers are sampled by a rank that has the whole model, and ranks with parallel.shard: parameters have parts of it; set it to gradients");
-        }
-
-        if (training.Ema is not null)
-        {
-            yield return Problem("training.ema", $"ranks with parallel.shard: {shard} have parts of the weights, and no average of them; remove the section");
-        }
-
-        if (config.Adapter is { KasaConfig: not null })
-        {
-            yield return Problem("adapter", $"it adds a loss of its own weights, whose gradients ranks with parallel.shard: {shard} do not have; choose another kind");
+            yield return Problem("adapter", "it puts other weights in the place of the layers' own, which ranks with parallel.shard: parameters share out; choose another kind, set parallel.shard: gradients");
         }
 
         if (shard == "parameters" && config.Adapter is { LayerReplication.Count: > 0 })

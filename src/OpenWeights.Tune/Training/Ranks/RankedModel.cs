@@ -38,6 +38,9 @@ internal abstract class RankedModel : IShardStrategy
     /// <inheritdoc/>
     public abstract IOptimizer Optimizer { get; }
 
+    /// <inheritdoc/>
+    public IReadOnlyList<TrainedParameter> Averaged => Parameters;
+
     /// <summary>The ranks.</summary>
     private protected RankGroup Ranks { get; }
 

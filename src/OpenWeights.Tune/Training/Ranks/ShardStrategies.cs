@@ -22,8 +22,8 @@ internal static class ShardStrategies
             (_, "none") => new ReplicatedModel(trained, ranks, config.Parallel, Of(trained.Parameters)),
             (_, "optimizer") when RankRules.NeedsWholeMatrices(training.Optimizer) || config.Adapter is { Type: "adalora" } => new OwnedParameters(trained, ranks, config.Parallel, Of),
             (_, "optimizer") => new OptimizerShards(trained, ranks, config.Parallel, Of),
-            (_, "gradients") => new ShardedModel(trained, ranks, training, sharesWeights: false),
-            _ => new ShardedModel(trained, ranks, training, sharesWeights: true),
+            (_, "gradients") => new ShardedModel(trained, ranks, training, sharesWeights: false) { GivesWholeGradients = config.Adapter is { Type: "adalora" } },
+            _ => new ShardedModel(trained, ranks, training, sharesWeights: true) { GivesWholeGradients = config.Adapter is { Type: "adalora" } },
         };
     }
 }

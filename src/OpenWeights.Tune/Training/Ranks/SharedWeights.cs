@@ -1,41 +1,48 @@
 using OpenWeights.Tune.Distributed;
 using OpenWeights.Tune.Layers;
-using OpenWeights.Tune.Layers.Experts;
 using OpenWeights.Tune.Models;
-using OpenWeights.Tune.Quantization;
 using static TorchSharp.torch;
 
 namespace OpenWeights.Tune.Training.Ranks;
 
 /// <summary>
-/// The weights of a model's layers, trained or frozen, of which each rank keeps a part (ZeRO-3, FSDP): a layer is gathered while it is computed, and the next one asked for
-/// before. Embedding, final norm and head stay whole.
+/// The weights of a model, trained or frozen, of which each rank keeps a part (ZeRO-3, FSDP): the embedding, a layer or the head is gathered while it is computed, and what
+/// comes next is asked for before. What is small stays whole: the final norm, a head of labels, and an adapter's own weights.
 /// </summary>
 internal sealed class SharedWeights : ILayerWeights, IDisposable
 {
-    private const double Ended = -1;
+    // What the first rank says when it has read all.
+    private const double Ended = -2;
 
     private readonly RankGroup _ranks;
-    private readonly List<Layer> _layers = [];
+    private readonly List<SharedUnit> _first = [];
+    private readonly List<SharedUnit> _layers = [];
+    private readonly List<SharedUnit> _last = [];
     private int? _shown;
     private bool _isWritten;
     private bool _leads;
 
     private CausalLanguageModel? _model;
 
-    /// <summary>Shares out the layers that it is told of.</summary>
+    /// <summary>Shares out the parts of a model that it is told of.</summary>
     /// <param name="ranks">The ranks.</param>
     internal SharedWeights(RankGroup ranks) => _ranks = ranks;
 
-    /// <summary>Shares out the layers of a model.</summary>
+    /// <summary>Shares out the weights of a model.</summary>
     /// <param name="model">The model.</param>
     /// <param name="ranks">The ranks.</param>
     internal SharedWeights(CausalLanguageModel model, RankGroup ranks)
         : this(ranks)
     {
-        foreach (var layer in model.Stack.Layers)
+        var embeddings = model.named_modules().Select(static m => m.module).OfType<TokenEmbedding>();
+        foreach (var part in embeddings.Concat<nn.Module>(model.Stack.Layers))
         {
-            Made(layer);
+            Made(part);
+        }
+
+        if (model.Config is { TiedEmbeddings: false, Labels: null })
+        {
+            Made(model.Head);
         }
 
         Complete(model);
@@ -43,32 +50,56 @@ internal sealed class SharedWeights : ILayerWeights, IDisposable
 
     private CausalLanguageModel Model => _model ?? throw new InvalidOperationException("the model is not complete");
 
+    /// <summary>Whether the head over the vocabulary is computed with; it is gathered behind the layers.</summary>
+    internal bool UsesHead { get; init; } = true;
+
     /// <summary>Called with the index of a layer after its backward pass; null for nothing.</summary>
     internal Action<int>? Passed { get; set; }
 
-    /// <summary>Bytes of the layers' weights that are in this rank's memory.</summary>
-    internal long Bytes => _layers.Sum(static l => l.Flats.Sum(static f => f.Bytes));
+    /// <summary>Bytes of shared weights that are in this rank's memory.</summary>
+    internal long Bytes => Units.Sum(static u => u.Bytes);
 
-    /// <summary>The flat tensors of a layer.</summary>
-    /// <param name="layer">Index of the layer.</param>
-    internal IReadOnlyList<FlatTensors> Of(int layer) => _layers[layer].Flats;
+    /// <summary>The flat tensors that have each shared tensor, and the place where it is used.</summary>
+    internal IReadOnlyDictionary<Tensor, (FlatTensors Flat, int Place)> Homes
+    {
+        get
+        {
+            var homes = new Dictionary<Tensor, (FlatTensors, int)>(ReferenceEqualityComparer.Instance);
+            for (var place = ILayerWeights.AheadOfLayers; place <= _layers.Count; place++)
+            {
+                foreach (var (flat, tensor) in Of(place).SelectMany(static u => u.Flats).SelectMany(static f => f.Tensors.Select(t => (f, t))))
+                {
+                    _ = homes.TryAdd(tensor, (flat, place));
+                }
+            }
+
+            return homes;
+        }
+    }
+
+    // A tied head is the embedding.
+    private IEnumerable<SharedUnit> Units => _first.Concat(_layers).Concat(_last).Distinct();
 
     /// <inheritdoc/>
     public void Enter(int layer, bool isBackward)
     {
-        Gather(layer);
-        var next = isBackward ? layer - 1 : layer + 1;
-        for (var i = 0; i < _layers.Count; i++)
+        var needed = Needed(layer);
+        Gather(needed);
+
+        // Gradients of the embedding need none of its values. The last layer is the first whose gradients are computed.
+        var next = isBackward ? Math.Max(0, layer - 1) : layer + 1;
+        SharedUnit[] kept = [.. needed, .. Needed(next), .. layer == _layers.Count ? Of(layer - 1) : []];
+        foreach (var unit in Units.Except(kept))
         {
-            if (i != layer && i != next)
-            {
-                Free(i);
-            }
+            unit.Free();
         }
 
-        if (next >= 0 && next < _layers.Count)
+        if (next != layer)
         {
-            _layers[next].Flats.ForEach(static f => f.Begin());
+            foreach (var unit in Needed(next))
+            {
+                unit.Begin();
+            }
         }
     }
 
@@ -80,52 +111,75 @@ internal sealed class SharedWeights : ILayerWeights, IDisposable
             Passed?.Invoke(layer);
         }
 
-        // The last layer is the first whose gradients are computed.
         if (!returns || layer < _layers.Count - 1)
         {
-            Free(layer);
+            _layers[layer].Free();
+        }
+    }
+
+    /// <inheritdoc/>
+    public bool HasAll => false;
+
+    /// <inheritdoc/>
+    public void BeginOwn() => _ = _ranks.Any(true, Model.Device);
+
+    /// <inheritdoc/>
+    public void TakePart()
+    {
+        while (_ranks.Any(false, Model.Device))
+        {
+            for (var place = ILayerWeights.AheadOfLayers; place <= _layers.Count; place++)
+            {
+                Enter(place, isBackward: false);
+                if (place >= 0 && place < _layers.Count)
+                {
+                    Leave(place, isBackward: false, returns: false);
+                }
+            }
         }
     }
 
     /// <inheritdoc/>
     public void Show(string? name, bool writes = false)
     {
-        var layer = name is null ? -1 : LayerBytes.PlaceOf(Model.Config, name);
-        if (layer >= _layers.Count)
-        {
-            layer = -1;
-        }
-
-        if (_leads && (layer >= 0 || name is null))
-        {
-            _ = _ranks.Gather([name is null ? Ended : layer], Model.Device);
-        }
-
-        if (layer < 0 && name is not null)
+        int? place = name is null ? null : LayerBytes.PlaceOf(Model.Config, name);
+        if (place is { } known && Of(known).Count == 0)
         {
             return;
         }
 
-        if (_shown is { } shown && shown != layer)
+        if (_leads)
+        {
+            _ = _ranks.Gather([place ?? Ended], Model.Device);
+        }
+
+        if (_shown is { } shown && shown != place)
         {
             if (_isWritten)
             {
-                _layers[shown].Flats.ForEach(static f => f.Keep());
+                Flats(shown).ForEach(static f => f.Keep());
             }
 
             Free(shown);
             (_shown, _isWritten) = (null, false);
         }
 
-        if (layer >= 0)
+        if (place is { } wanted)
         {
-            Gather(layer);
-            (_shown, _isWritten) = (layer, _isWritten || writes);
+            Gather(Of(wanted));
+            (_shown, _isWritten) = (wanted, _isWritten || writes);
         }
     }
 
     /// <inheritdoc/>
-    public void Complete(CausalLanguageModel model) => _model = model;
+    public void Complete(CausalLanguageModel model)
+    {
+        _model = model;
+        if (model.Config is { TiedEmbeddings: true, Labels: null })
+        {
+            _last.Add(_first[0]);
+        }
+    }
 
     /// <summary>Does work of the first rank alone that reads weights, and what the others must do beside it.</summary>
     /// <param name="work">The work.</param>
@@ -146,66 +200,67 @@ internal sealed class SharedWeights : ILayerWeights, IDisposable
     /// <summary>Gathers what the first rank reads, until it is done.</summary>
     internal void Follow()
     {
-        while (_ranks.Gather([Ended], Model.Device)[0][0] is var layer and >= 0)
+        while (_ranks.Gather([Ended], Model.Device)[0][0] is var place and not Ended)
         {
-            if (_shown is { } shown && shown != (int)layer)
+            if (_shown is { } shown && shown != (int)place)
             {
                 Free(shown);
             }
 
-            Gather((int)layer);
-            _shown = (int)layer;
+            Gather(Of((int)place));
+            _shown = (int)place;
         }
 
         Show(null);
     }
 
-    /// <summary>Frees all layers.</summary>
+    /// <summary>Frees all that was gathered.</summary>
     internal void FreeAll()
     {
-        for (var i = 0; i < _layers.Count; i++)
+        foreach (var unit in Units)
         {
-            Free(i);
+            unit.Free();
         }
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _layers.ForEach(static l => l.Flats.ForEach(static f => f.Dispose()));
+    public void Dispose()
+    {
+        foreach (var unit in Units)
+        {
+            unit.Dispose();
+        }
+    }
 
     /// <inheritdoc/>
-    public void Made(DecoderLayer layer)
-    {
-        var modules = layer.named_modules().Select(static m => m.module).ToList();
-        QuantizedWeight[] quantized =
-        [
-            .. modules.OfType<LinearLayer>().Select(static l => l.Quantized).OfType<QuantizedWeight>(),
-            .. modules.OfType<StackedExperts>().SelectMany(static e => e.Matrices).SelectMany(static m => m.Quantized ?? []),
-        ];
-        var movable = quantized.Where(static q => q.Movable is not null).ToList();
-        List<Tensor> tensors = [.. layer.named_parameters().Select(static p => (Tensor)p.parameter), .. layer.named_buffers().Select(static b => b.buffer), .. movable.SelectMany(static q => q.Movable!)];
-        _layers.Add(new Layer([.. tensors.GroupBy(static t => t.dtype).Select(g => new FlatTensors(_ranks, [.. g]))], movable));
-        movable.ForEach(static q => q.Moved());
-    }
+    public void Made(nn.Module part) =>
+        (part switch { DecoderLayer => _layers, TokenEmbedding => _first, _ => _last }).Add(new SharedUnit(_ranks, part));
 
-    private void Gather(int layer)
+    private IReadOnlyList<SharedUnit> Of(int place) => place < 0 ? _first : place < _layers.Count ? [_layers[place]] : _last;
+
+    // What is computed with.
+    private IReadOnlyList<SharedUnit> Needed(int place) => place == _layers.Count && !UsesHead ? [] : place > _layers.Count ? [] : Of(place);
+
+    private List<FlatTensors> Flats(int place) => [.. Of(place).SelectMany(static u => u.Flats)];
+
+    private void Free(int place)
     {
-        var was = _layers[layer].Flats.TrueForAll(static f => f.IsWhole);
-        _layers[layer].Flats.ForEach(static f => f.Begin());
-        _layers[layer].Flats.ForEach(static f => f.Gather());
-        if (!was)
+        foreach (var unit in Of(place))
         {
-            _layers[layer].Quantized.ForEach(static q => q.Moved());
+            unit.Free();
         }
     }
 
-    private void Free(int layer)
+    private static void Gather(IReadOnlyList<SharedUnit> units)
     {
-        if (_layers[layer].Flats.Exists(static f => f.Bytes > f.Part.numel() * f.Part.element_size()))
+        foreach (var unit in units)
         {
-            _layers[layer].Flats.ForEach(static f => f.Free());
-            _layers[layer].Quantized.ForEach(static q => q.Moved());
+            unit.Begin();
+        }
+
+        foreach (var unit in units)
+        {
+            unit.Gather();
         }
     }
-
-    private sealed record Layer(List<FlatTensors> Flats, List<QuantizedWeight> Quantized);
 }

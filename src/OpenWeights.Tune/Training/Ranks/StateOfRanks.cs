@@ -21,9 +21,10 @@ internal sealed class StateOfRanks(RankGroup ranks, IReadOnlyList<TrainedParamet
         var here = own.ToDictionary(static s => s.Name, static s => s.State);
         return [.. all.SelectMany(static r => r).Select(static s => s.Name).Distinct().Select(name =>
         {
-            long[] counts = [.. all.Select(r => r.Find(s => s.Name == name).Count)];
+            var shapes = all.Select(r => r.Find(s => s.Name == name).Shape).ToList();
+            long[] counts = [.. shapes.Select(static s => s?.Aggregate(1L, static (product, size) => product * size) ?? 0)];
             var dtype = all.SelectMany(static r => r).First(s => s.Name == name).DType;
-            var shape = Shape(name, counts.Sum(), dtype);
+            var shape = Shape(name, counts.Sum(), dtype, shapes.OfType<long[]>().ToList());
             return TensorFiles.ToWrite(name, dtype, shape, () => Join(here.GetValueOrDefault(name), counts, dtype, device).view(shape));
         })];
     }
@@ -72,9 +73,10 @@ internal sealed class StateOfRanks(RankGroup ranks, IReadOnlyList<TrainedParamet
         return null;
     }
 
-    // 8-bit codes and their scales are flat; what else has an element for each of the parameter has its shape.
-    private long[] Shape(string name, long count, ScalarType dtype) =>
-        dtype != ScalarType.Byte && Find(name, parameters.ToDictionary(static p => p.Name)) is { } of && of.Parameter.numel() == count ? of.Parameter.shape : [count];
+    // What one rank has whole has its shape. Of parts, 8-bit codes and their scales are flat; what else has an element for each of the parameter has its shape.
+    private long[] Shape(string name, long count, ScalarType dtype, IReadOnlyList<long[]> parts) =>
+        parts is [{ Length: not 1 } whole] ? whole
+        : dtype != ScalarType.Byte && Find(name, parameters.ToDictionary(static p => p.Name)) is { } of && of.Parameter.numel() == count ? of.Parameter.shape : [count];
 
     private static byte[] Write(IReadOnlyList<(string Name, Tensor State)> own)
     {
@@ -85,16 +87,20 @@ internal sealed class StateOfRanks(RankGroup ranks, IReadOnlyList<TrainedParamet
         {
             writer.Write(name);
             writer.Write((int)state.dtype);
-            writer.Write(state.numel());
+            writer.Write(state.shape.Length);
+            foreach (var size in state.shape)
+            {
+                writer.Write(size);
+            }
         }
 
         writer.Flush();
         return stream.ToArray();
     }
 
-    private static List<(string Name, ScalarType DType, long Count)> Read(byte[] bytes)
+    private static List<(string Name, ScalarType DType, long[]? Shape)> Read(byte[] bytes)
     {
         using var reader = new BinaryReader(new MemoryStream(bytes), Encoding.UTF8);
-        return [.. Enumerable.Range(0, reader.ReadInt32()).Select(_ => (reader.ReadString(), (ScalarType)reader.ReadInt32(), reader.ReadInt64()))];
+        return [.. Enumerable.Range(0, reader.ReadInt32()).Select(_ => (reader.ReadString(), (ScalarType)reader.ReadInt32(), (long[]?)[.. Enumerable.Range(0, reader.ReadInt32()).Select(_ => reader.ReadInt64())]))];
     }
 }

@@ -22,10 +22,11 @@ internal sealed class UnitGradients : IDisposable
     /// <param name="ranks">The ranks.</param>
     /// <param name="trained">The parameters, of one data type and device, with their indexes.</param>
     /// <param name="weights">The same tensors in the same order, if ranks share out their values; null if each has them whole.</param>
-    internal UnitGradients(RankGroup ranks, IReadOnlyList<(int Index, TrainedParameter Trained)> trained, FlatTensors? weights)
+    /// <param name="owners">The rank that updates each parameter as a whole; null if each updates a part of the elements.</param>
+    internal UnitGradients(RankGroup ranks, IReadOnlyList<(int Index, TrainedParameter Trained)> trained, FlatTensors? weights, IReadOnlyList<int>? owners = null)
     {
         (_ranks, _trained, _weights, _had) = (ranks, trained, weights, new bool[trained.Count]);
-        Layout = weights?.Layout ?? new UnitLayout(trained.Select(static t => t.Trained.Parameter.numel()), ranks.Size);
+        Layout = weights?.Layout ?? new UnitLayout(trained.Select(static t => t.Trained.Parameter.numel()), ranks.Size, owners);
         Pieces = [.. Layout.PiecesOf(ranks.Rank).Select(Piece)];
     }
 
@@ -41,7 +42,7 @@ internal sealed class UnitGradients : IDisposable
     /// <summary>Whether this rank had a gradient of each parameter since the last step.</summary>
     internal IReadOnlyList<bool> Had => _had;
 
-    /// <summary>This rank's part of the sums, float32; null before the first. It includes zeros between parameters.</summary>
+    /// <summary>This rank's part of the sums, float32; null before the first. It may include zeros between parameters.</summary>
     internal Tensor? Sum => _sum;
 
     /// <summary>Bytes of gradients in memory.</summary>
@@ -66,8 +67,8 @@ internal sealed class UnitGradients : IDisposable
             }
         }
 
-        var part = empty([Layout.PartLength], float32, device);
-        var pending = _ranks.Collectives.BeginReduceScatterSum(values, part);
+        var part = Layout.IsDealt ? empty([0], float32, device) : empty([Layout.PartLength], float32, device);
+        var pending = Layout.IsDealt ? _ranks.Collectives.BeginAllReduceSum(values) : _ranks.Collectives.BeginReduceScatterSum(values, part);
         _sent = (values.DetachFromDisposeScope(), part.DetachFromDisposeScope(), pending);
     }
 
@@ -81,16 +82,24 @@ internal sealed class UnitGradients : IDisposable
 
         _sent = null;
         sent.Pending.Wait();
+        using var nothing = no_grad();
+        var part = sent.Part;
+        if (Layout.IsDealt && Pieces.Count > 0)
+        {
+            using var scope = NewDisposeScope();
+            part.Dispose();
+            part = cat([.. Layout.PiecesOf(_ranks.Rank).Select(p => sent.Values.narrow(0, Layout.Offset(p.Tensor), p.Count))]).DetachFromDisposeScope();
+        }
+
         sent.Values.Dispose();
         if (_sum is null)
         {
-            _sum = sent.Part;
+            _sum = part;
             return;
         }
 
-        using var nothing = no_grad();
-        _ = _sum.add_(sent.Part);
-        sent.Part.Dispose();
+        _ = _sum.add_(part);
+        part.Dispose();
     }
 
     /// <summary>Makes the sums the gradients of the pieces.</summary>
@@ -101,7 +110,7 @@ internal sealed class UnitGradients : IDisposable
         using var scope = NewDisposeScope();
         foreach (var piece in Pieces)
         {
-            piece.Trained.Parameter.grad = _sum is not null && present[piece.Of] ? _sum.narrow(0, piece.Place, piece.Count) : null;
+            piece.Trained.Parameter.grad = _sum is not null && present[piece.Of] ? _sum.narrow(0, piece.Place, piece.Count).view(piece.Trained.Parameter.shape) : null;
         }
     }
 
@@ -109,25 +118,51 @@ internal sealed class UnitGradients : IDisposable
     internal void Spread()
     {
         // Weights that are shared out are gathered when they are needed.
-        if (_weights is not null || _ranks.IsAlone)
+        if (_weights is null && !_ranks.IsAlone)
         {
+            Spread([.. _trained.Select(static t => t.Trained.Parameter.detach())], static p => p.Trained.Parameter.detach());
+        }
+    }
+
+    /// <summary>Gives all ranks the sums of all.</summary>
+    /// <param name="present">As for <see cref="Give"/>.</param>
+    internal void GiveWhole(IReadOnlyList<bool> present)
+    {
+        Tensor[] whole = [.. _trained.Select(static t => zeros(t.Trained.Parameter.shape, float32, t.Trained.Parameter.device))];
+        Spread(whole, static p => p.Trained.Parameter.grad ?? zeros(p.Trained.Parameter.shape, float32, p.Trained.Parameter.device));
+        foreach (var ((index, trained), gradient) in _trained.Zip(whole))
+        {
+            trained.Parameter.grad = present[index] ? gradient : null;
+        }
+    }
+
+    // Gives all ranks the pieces that each has of some tensors, one for each parameter.
+    private void Spread(IReadOnlyList<Tensor> all, Func<TrainedPiece, Tensor> own)
+    {
+        using var nothing = no_grad();
+        using var scope = NewDisposeScope();
+        if (Layout.IsDealt)
+        {
+            foreach (var (piece, place) in Pieces.Zip(Layout.PiecesOf(_ranks.Rank)))
+            {
+                _ = all[place.Tensor].copy_(own(piece));
+            }
+
+            var pending = all.Select((t, i) => _ranks.Collectives.BeginBroadcast(t, Layout.OwnerOf(i))).ToList();
+            pending.ForEach(static p => p.Wait());
             return;
         }
 
-        using var nothing = no_grad();
-        using var scope = NewDisposeScope();
-        var first = _trained[0].Trained.Parameter;
-        var (part, whole) = (zeros([Layout.PartLength], first.dtype, first.device), empty([Layout.Length], first.dtype, first.device));
+        var (part, whole) = (zeros([Layout.PartLength], all[0].dtype, all[0].device), empty([Layout.Length], all[0].dtype, all[0].device));
         foreach (var piece in Pieces)
         {
-            _ = part.narrow(0, piece.Place, piece.Count).copy_(piece.Trained.Parameter);
+            _ = part.narrow(0, piece.Place, piece.Count).copy_(own(piece));
         }
 
         _ranks.Collectives.BeginAllGather(part, whole).Wait();
-        for (var i = 0; i < _trained.Count; i++)
+        for (var i = 0; i < all.Count; i++)
         {
-            var parameter = _trained[i].Trained.Parameter;
-            _ = parameter.detach().copy_(whole.narrow(0, Layout.Offset(i), parameter.numel()).view(parameter.shape));
+            _ = all[i].copy_(whole.narrow(0, Layout.Offset(i), all[i].numel()).view(all[i].shape));
         }
     }
 
@@ -166,9 +201,14 @@ internal sealed class UnitGradients : IDisposable
         using var scope = NewDisposeScope();
         var (index, whole) = _trained[piece.Tensor];
         var values = _weights is null ? whole.Parameter.detach().view(-1).narrow(0, piece.Start, piece.Count) : _weights.Part.narrow(0, piece.Place, piece.Count);
-        var parameter = new Parameter(values.alias(), requires_grad: true);
+        var parameter = new Parameter(Layout.IsDealt ? values.view(whole.Parameter.shape) : values.alias(), requires_grad: true);
         _ = parameter.DetachFromDisposeScope();
-        var trained = whole with { Name = $"{whole.Name}[{piece.Start}..{piece.Start + piece.Count}]", Parameter = parameter, Elements = whole.Parameter.numel(), IsHiddenMatrix = whole.IsHiddenMatrix };
+        if (Layout.IsDealt)
+        {
+            return new TrainedPiece(whole with { Parameter = parameter }, index, whole.Name, piece.Start, piece.Count, piece.Place);
+        }
+
+        var trained = whole with { Name = PieceFiles.NameOf(whole.Name, piece.Start, piece.Count), Parameter = parameter, Elements = whole.Parameter.numel(), IsHiddenMatrix = whole.IsHiddenMatrix };
         return new TrainedPiece(trained, index, whole.Name, piece.Start, piece.Count, piece.Place);
     }
 }

@@ -1,6 +1,9 @@
 namespace OpenWeights.Tune.Training.Ranks;
 
-/// <summary>Tensors one after the other in a flat buffer of one part for each rank. Tensors and parts begin at whole blocks.</summary>
+/// <summary>
+/// Tensors one after the other in a flat buffer of one part for each rank, or, for what needs whole tensors, of which each belongs to one rank. Tensors and parts begin at whole
+/// blocks.
+/// </summary>
 internal sealed class UnitLayout
 {
     /// <summary>Elements of a block: whole blocks of quantised weights and of 8-bit optimizer state.</summary>
@@ -8,12 +11,15 @@ internal sealed class UnitLayout
 
     private readonly long[] _counts;
     private readonly long[] _offsets;
+    private readonly IReadOnlyList<int>? _owners;
 
     /// <summary>Lays out tensors.</summary>
     /// <param name="counts">Number of elements of each.</param>
     /// <param name="ranks">Number of ranks.</param>
-    internal UnitLayout(IEnumerable<long> counts, int ranks)
+    /// <param name="owners">The rank to which each belongs; null to cut the buffer into parts of the same length.</param>
+    internal UnitLayout(IEnumerable<long> counts, int ranks, IReadOnlyList<int>? owners = null)
     {
+        _owners = owners;
         _counts = [.. counts];
         _offsets = new long[_counts.Length];
         var length = 0L;
@@ -24,16 +30,20 @@ internal sealed class UnitLayout
         }
 
         (Ranks, PartLength) = (ranks, Whole((length + ranks - 1) / ranks));
+        Length = owners is null ? PartLength * ranks : length;
     }
 
     /// <summary>Number of ranks.</summary>
     internal int Ranks { get; }
 
-    /// <summary>Elements of a rank's part.</summary>
+    /// <summary>Whether tensors belong to ranks as wholes.</summary>
+    internal bool IsDealt => _owners is not null;
+
+    /// <summary>Elements of a rank's part, where the buffer is cut.</summary>
     internal long PartLength { get; }
 
     /// <summary>Elements of the buffer.</summary>
-    internal long Length => PartLength * Ranks;
+    internal long Length { get; }
 
     /// <summary>Number of tensors.</summary>
     internal int Count => _counts.Length;
@@ -42,10 +52,29 @@ internal sealed class UnitLayout
     /// <param name="tensor">Index of the tensor.</param>
     internal long Offset(int tensor) => _offsets[tensor];
 
+    /// <summary>The rank to which a tensor belongs as a whole.</summary>
+    /// <param name="tensor">Index of the tensor.</param>
+    internal int OwnerOf(int tensor) => _owners![tensor];
+
     /// <summary>The pieces of tensors in a rank's part, in order.</summary>
     /// <param name="rank">The rank.</param>
     internal IEnumerable<UnitPiece> PiecesOf(int rank)
     {
+        if (_owners is not null)
+        {
+            var place = 0L;
+            for (var i = 0; i < _counts.Length; i++)
+            {
+                if (_owners[i] == rank)
+                {
+                    yield return new UnitPiece(i, 0, _counts[i], place);
+                    place += _counts[i];
+                }
+            }
+
+            yield break;
+        }
+
         var (first, end) = (rank * PartLength, (rank + 1) * PartLength);
         for (var i = 0; i < _counts.Length; i++)
         {

@@ -18,6 +18,9 @@ internal sealed class WholeModel(CausalLanguageModel model, IReadOnlyList<Traine
     public IOptimizer Optimizer => optimizer;
 
     /// <inheritdoc/>
+    public IReadOnlyList<TrainedParameter> Averaged => parameters;
+
+    /// <inheritdoc/>
     public (double Loss, double Norm) Measure(IReadOnlyList<Tensor> losses)
     {
         if (model.Device.type == DeviceType.CPU)

@@ -19,9 +19,9 @@ public sealed class RankMemoryTests
         var ranks = Of(Llama70B, 4, static c => c with { Quantization = new QuantizationSection(), Adapter = new AdapterSection { Rank = 16 } });
         Assert.That(ranks.Where(static r => r.FitsInto(24 * Gigabyte)).Select(static r => r.Shard), Is.EqualTo(new[] { "parameters" }));
 
-        // 68.5 billion weights in 4.13 bits, 2.1 billion in 16, and 207 million of the adapter in 32; of the first a quarter, with two layers.
+        // 68.5 billion weights in 4.13 bits, 2.1 billion in 16, and 207 million of the adapter in 32; of the others a quarter, with a layer and the head.
         Assert.That(ranks[0].Weights / (double)Gigabyte, Is.EqualTo(35.3 + 4.2 + 0.8).Within(0.3));
-        Assert.That(ranks[3].Weights / (double)Gigabyte, Is.EqualTo((35.3 / 4) + 0.9 + 4.2 + 0.8).Within(0.3));
+        Assert.That(ranks[3].Weights / (double)Gigabyte, Is.EqualTo(((35.3 + 4.2) / 4) + 0.44 + 2.1 + 0.8).Within(0.1));
     }
 
     [Test]
@@ -30,6 +30,9 @@ public sealed class RankMemoryTests
         var ranks = Of(Llama8B, 4, static c => c with { Adapter = null });
         Assert.That(ranks[3].FitsInto(48 * Gigabyte), $"{ranks[3]}");
         Assert.That(ranks[0].FitsInto(80 * Gigabyte), Is.False);
+
+        // A quarter, the embedding's gradients as they are and in float32, and a layer and the head whole.
+        Assert.That((ranks[3].Weights + ranks[3].Gradients + ranks[3].Optimizer) / (double)Gigabyte, Is.EqualTo((8.03 * (2 + 4 + 12) / 4) + (0.525 * 6) + (2 * (0.218 + 0.525))).Within(0.5));
 
         // 2 bytes of weights, 2 of gradients and 12 of states for each of 8.03 billion: 128 GB.
         Assert.That((ranks[0].Weights + ranks[0].Gradients + ranks[0].Optimizer) / (double)Gigabyte, Is.EqualTo(128.5).Within(1));
@@ -54,11 +57,23 @@ public sealed class RankMemoryTests
     [Test]
     public void What_is_sent_follows_the_formulas_of_zero()
     {
-        // P elements in float32 sums: 2P, P and the weights, kP and the weights, kP and k times the weights twice; of embedding and head once each.
+        // P elements in float32 sums: 2P, P and the weights, kP and the weights, kP and k times the weights twice, of embedding and head once.
         var ranks = Of(Llama8B, 4, static c => c with { Adapter = null, Training = c.Training with { GradientAccumulationSteps = 3 } });
         const double Layers = 32 * 218_112_000.0, Ends = (2 * 128256 * 4096) + 4096.0;
-        double[] expected = [8 * (Layers + Ends), 6 * (Layers + Ends), (3 * 4 * Layers) + (4 * Ends) + (2 * (Layers + Ends)), (3 * (4 + (2 * 2)) * Layers) + (6 * Ends)];
+        double[] expected = [8 * (Layers + Ends), 6 * (Layers + Ends), (3 * 4 * (Layers + Ends)) + (2 * (Layers + Ends)), (3 * (4 + (2 * 2)) * Layers) + (3 * (4 + 2) * Ends)];
         Assert.That(ranks.Select(static r => (double)r.Sent), Is.EqualTo(expected.Select(static e => e * 3 / 4)).Within(0.1).Percent);
+    }
+
+    [Test]
+    public void An_embedding_that_is_the_head_is_gathered_twice_and_its_gradient_sent_once()
+    {
+        var (tied, untied) = (Of(Llama8B.Replace("\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true", StringComparison.Ordinal), 4, static c => c with { Adapter = null }), Of(Llama8B, 4, static c => c with { Adapter = null }));
+        const double Head = 128256 * 4096;
+        Assert.That(untied[3].Sent - tied[3].Sent, Is.EqualTo(4 * Head * 3 / 4).Within(0.1).Percent);
+        Assert.That(untied[3].Weights - tied[3].Weights, Is.EqualTo(2 * Head / 4).Within(0.1).Percent);
+
+        // Both pass the largest gradient, that of the embedding, as it is and as it is summed.
+        Assert.That(untied[3].Gradients - tied[3].Gradients, Is.EqualTo(4 * Head / 4).Within(0.1).Percent);
     }
 
     [Test]

@@ -14,6 +14,7 @@ public sealed class RankObjectiveTests
     {
         ["dpo"] = ("pairs", new ObjectiveSection { Type = "dpo", Reference = "base" }),
         ["dpo with sft"] = ("pairs", new ObjectiveSection { Type = "dpo", Reference = "base", LossType = new TextOrList(["sigmoid", "sft"], IsList: true), LossWeights = [1, 0.5] }),
+        ["dpo with a reference that follows"] = ("pairs", new ObjectiveSection { Type = "dpo", Reference = "start", SyncRefModel = true, RefModelSyncSteps = 3, RefModelMixupAlpha = 0.4 }),
         ["orpo"] = ("pairs", new ObjectiveSection { Type = "orpo" }),
         ["simpo"] = ("pairs", new ObjectiveSection { Type = "cpo", LossType = new TextOrList(["simpo"], IsList: false) }),
         ["kto"] = ("answers", new ObjectiveSection { Type = "kto", Reference = "base" }),
@@ -22,6 +23,8 @@ public sealed class RankObjectiveTests
         ["classification"] = ("classes", new ObjectiveSection { Type = "classification" }),
         ["embedding"] = ("texts", new ObjectiveSection { Type = "embedding", Temperature = 0.5 }),
         ["distill"] = ("rows", new ObjectiveSection { Type = "distill", Teacher = "teacher" }),
+        ["distill on the teacher's answers"] = ("asked", new ObjectiveSection { Type = "distill", Teacher = "teacher", SeqKd = true, MaxCompletionLength = 6 }),
+        ["distill on the student's answers"] = ("asked", new ObjectiveSection { Type = "distill", Teacher = "teacher", Lmbda = 1, MaxCompletionLength = 6 }),
         ["grpo"] = ("prompts", new ObjectiveSection { Type = "grpo", NumGenerations = 2, MaxCompletionLength = 6, Beta = 0.05, Rewards = [s_short] }),
         ["grpo in two passes"] = ("prompts", new ObjectiveSection { Type = "grpo", NumGenerations = 2, MaxCompletionLength = 6, NumIterations = 2, EntropyCoef = 0.01, Rewards = [s_short] }),
         ["rloo"] = ("prompts", new ObjectiveSection { Type = "rloo", NumGenerations = 2, MaxCompletionLength = 6, Beta = 0.05, Rewards = [s_short] }),
@@ -40,7 +43,6 @@ public sealed class RankObjectiveTests
     public static IEnumerable<object[]> Shared =>
         from name in s_objectives.Keys
         from shard in new[] { "gradients", "parameters" }
-        where shard == "gradients" || s_objectives[name].Rows != "prompts"
         from adapter in new[] { true, false }
         select new object[] { name, shard, adapter };
 
@@ -105,12 +107,12 @@ public sealed class RankObjectiveTests
         }
 
         // Samples come from the same weights as long as rounding does not change a draw: few steps.
-        var isSampled = kind == "prompts";
+        var isSampled = kind == "prompts" || objective.Lmbda > 0;
         return config with
         {
             Objective = objective,
             Adapter = config.Adapter! with { TargetModules = new TextOrList(["all-linear"], IsList: false) },
-            Data = config.Data with { Train = [new DataSource { Path = Rows(folder, kind, 27, seed: 1) }], Eval = isSampled ? [] : [new DataSource { Path = Rows(folder, kind, 11, seed: 2) }] },
+            Data = config.Data with { Train = [new DataSource { Path = Rows(folder, kind, 27, seed: 1) }], CacheDir = folder.At("cache"), Eval = isSampled ? [] : [new DataSource { Path = Rows(folder, kind, 11, seed: 2) }] },
             Evaluation = new EvaluationSection { EverySteps = isSampled ? 0 : 4, GenerateRows = 0 },
             Training = config.Training with { MaxSteps = isSampled ? 4 : 12 },
         };
@@ -127,6 +129,7 @@ public sealed class RankObjectiveTests
             "classes" => $$"""{"input_ids":{{Ids(4, 12)}},"label":"{{"abc"[i % 3]}}"}""",
             "texts" => $$"""{"anchor_ids":{{Ids(3, 9)}},"positive_ids":{{Ids(3, 9)}}{{(i % 3 == 0 ? $",\"negative_ids\":[{Ids(3, 9)}]" : "")}}}""",
             "prompts" => $$"""{"prompt_ids":{{Ids(2, 6)}}}""",
+            "asked" => $$"""{"input_ids":[1,{{random.Next(TinyModel.Vocabulary)}},{{random.Next(TinyModel.Vocabulary)}},4,5],"labels":[-100,-100,-100,4,5]}""",
             _ => $$"""{"input_ids":{{Ids(6, 20)}}}""",
         }) + "\n")));
     }

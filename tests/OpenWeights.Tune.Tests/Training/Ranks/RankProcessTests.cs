@@ -14,6 +14,7 @@ public sealed class RankProcessTests
     {
         ["lora with dropout and noise"] = static c => c with { Adapter = c.Adapter! with { LoraDropout = 0.2 }, Training = c.Training with { NeftuneNoiseAlpha = 5 } },
         ["the same, checkpointed"] = static c => c with { Adapter = c.Adapter! with { LoraDropout = 0.2 }, Training = c.Training with { NeftuneNoiseAlpha = 5, ActivationCheckpointing = "block" } },
+        ["full, weights shared out, averaged"] = static c => c with { Adapter = null, Parallel = c.Parallel with { Shard = "parameters" }, Training = c.Training with { ActivationCheckpointing = "block", Ema = new EmaSection { Decay = 0.9 } } },
         ["full, shared out"] = static c => c with { Adapter = null, Parallel = c.Parallel with { Shard = "optimizer" } },
     };
 

@@ -3,12 +3,15 @@ using OpenWeights.Testing;
 using OpenWeights.Tune.Configuration;
 using OpenWeights.Tune.Data.Batches;
 using OpenWeights.Tune.Data.Tokens;
+using OpenWeights.Tune.Decoding;
 using OpenWeights.Tune.Init;
 using OpenWeights.Tune.Models;
 using OpenWeights.Tune.Models.Weights;
 using OpenWeights.Tune.Objectives;
 using OpenWeights.Tune.Optimizers;
 using OpenWeights.Tune.Tests.Distributed;
+using OpenWeights.Tune.Training;
+using OpenWeights.Tune.Training.Memory;
 using OpenWeights.Tune.Training.Ranks;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -165,71 +168,156 @@ public sealed class UnitTests
     }
 
     [Test]
-    public void A_rank_holds_its_part_and_two_layers([Values(2, 3, 5)] int ranks)
+    public void A_rank_holds_its_part_and_what_is_computed([Values(2, 3, 5)] int ranks, [Values(1024, 4096)] int vocabulary, [Values] bool tied)
     {
         using var folder = new TemporaryFolder();
-        var shape = new ModelShape { HiddenSize = 128, IntermediateSize = 256, Layers = 6, Heads = 4, KeyValueHeads = 2, VocabularySize = 64, MaxPositions = 64, TiedEmbeddings = false };
-        NewModel.Write("llama", shape, 7, float32, folder.At("model"), addTokenizer: null);
+        Write(folder, vocabulary, tied);
         ThreadRanks.Run(ranks, group =>
         {
-            var weights = new Watched(new SharedWeights(group));
+            var weights = new Watched(new SharedWeights(group), () => 0);
             using var loaded = ModelLoader.LoadGrown(folder.At("model"), float32, new ModelDevices([CPU]) { Weights = weights }, null, keepsPacked: true, labels: null, rows: null);
-            var model = loaded.Model;
-            using (var whole = ModelLoader.Load(folder.At("model"), float32, CPU))
+            using var whole = ModelLoader.Load(folder.At("model"), float32, CPU);
+            var (model, bytes) = (loaded.Model, LayerBytes.Of(whole.Model));
+            var largest = Math.Max(bytes.Layers[0], bytes.Last);
+
+            // While the model was read, a part of it was whole.
+            Assert.That(weights.MostWhileRead, Is.LessThanOrEqualTo(1.1 * ((bytes.Total / (double)ranks) + largest)));
+            Assert.That(weights.Inner.Bytes, Is.EqualTo(bytes.Total / (double)ranks).Within(10).Percent);
+            using var scope = NewDisposeScope();
+            var batch = TokenBatch.Of([new TokenRow([5, 9, 2, 7], [5, 9, 2, 7], "row")], padId: 0, CPU);
+            model.Stack.ActivationCheckpointing = whole.Model.Stack.ActivationCheckpointing = ActivationCheckpointing.Block;
+            List<Tensor> Losses(CausalLanguageModel of)
             {
-                var bytes = LayerBytes.Of(whole.Model);
-
-                // While it was read, one layer was whole.
-                Assert.That(weights.MostWhileRead, Is.LessThanOrEqualTo((bytes.Layers.Sum() / ranks * 1.1) + (1.1 * bytes.Layers[0])));
-                Assert.That(weights.Inner.Bytes, Is.EqualTo(bytes.Layers.Sum() / (double)ranks).Within(10).Percent);
-                using var scope = NewDisposeScope();
-                var batch = TokenBatch.Of([new TokenRow([5, 9, 2, 7], [5, 9, 2, 7], "row")], padId: 0, CPU);
-                model.Stack.ActivationCheckpointing = whole.Model.Stack.ActivationCheckpointing = ActivationCheckpointing.Block;
-                List<Tensor> Losses(CausalLanguageModel of)
-                {
-                    _ = of.Stack.Embedding.Weight.requires_grad_();
-                    var loss = new SupervisedObjective().LossSum(of, batch)!;
-                    OpenWeights.Tune.Torch.BackwardPass.Run([loss]);
-                    return [loss.detach(), of.Stack.Embedding.Weight.grad!];
-                }
-
-                foreach (var (shared, expected) in Losses(model).Zip(Losses(whole.Model)))
-                {
-                    Assert.That(shared.sub(expected).abs().max().ToDouble(), Is.LessThan(1e-6));
-                }
-
-                Assert.That(weights.Most, Is.EqualTo((bytes.Layers.Sum() / (double)ranks) + (2 * bytes.Layers[0])).Within(10).Percent, "parts and two layers");
+                _ = of.Stack.Embedding.Weight.requires_grad_();
+                _ = of.Head.Weight.requires_grad_();
+                var loss = new SupervisedObjective().LossSum(of, batch)!;
+                OpenWeights.Tune.Torch.BackwardPass.Run([loss]);
+                return [loss.detach(), of.Stack.Embedding.Weight.grad!, of.Head.Weight.grad!];
             }
 
+            foreach (var (shared, expected) in Losses(model).Zip(Losses(whole.Model)))
+            {
+                Assert.That(shared.sub(expected).abs().max().ToDouble(), Is.LessThan(1e-6));
+            }
+
+            Assert.That(weights.Most, Is.EqualTo((bytes.Total / (double)ranks) + bytes.Layers[0] + largest).Within(10).Percent, "parts, a layer, and another or the head");
             weights.Inner.Dispose();
         });
     }
 
-    // Notes the bytes of weights in memory.
-    private sealed class Watched(SharedWeights inner) : ILayerWeights
+    // The head's gradients are measured while the last layer computes, those of the others before they are sent: where a layer is the largest unit, both are the formula's.
+    [Test]
+    public void Bytes_of_a_rank_are_those_of_the_estimate([Values(2, 4)] int ranks, [Values] bool tied, [Values("gradients", "parameters")] string shard)
     {
-        internal SharedWeights Inner => inner;
+        using var folder = new TemporaryFolder();
+        Write(folder, vocabulary: 1024, tied);
+        var config = RankRun.Config(folder, "run") with { Adapter = null };
+        config = config with { Training = config.Training with { GradientAccumulationSteps = 2, Optimizer = "adamw" } };
+        var expected = RunMemory.OfLongest(config, folder.At("model")).OfRanks(ranks, onGpu: true).Single(r => r.Shard == shard);
+        ThreadRanks.Run(ranks, group =>
+        {
+            var shares = shard == "parameters";
+            var loaded = ModelLoader.LoadGrown(folder.At("model"), float32, new ModelDevices([CPU]) { Weights = shares ? new SharedWeights(group) : null }, null, keepsPacked: true, labels: null, rows: null);
+            using var trained = new FullTraining(loaded, decayNormsAndBiases: false);
+            loaded.Model.Stack.ActivationCheckpointing = ActivationCheckpointing.Block;
+            using var strategy = new ShardedModel(trained, group, config.Training, shares);
+            var watched = new Watched((ILayerWeights)strategy, () => strategy.Bytes.Gradients + trained.Parameters.Sum(static p => p.Parameter.grad is { } gradient ? gradient.numel() * gradient.element_size() : 0), () => strategy.Bytes.Weights);
+            loaded.Model.Stack.LayerWeights = watched;
+            for (var step = 0; step < 2; step++)
+            {
+                for (var batch = 0; batch < 2; batch++)
+                {
+                    using var scope = NewDisposeScope();
+                    strategy.Accumulating(isLast: batch == 1);
+                    OpenWeights.Tune.Torch.BackwardPass.Run([new SupervisedObjective().LossSum(loaded.Model, TokenBatch.Of([new TokenRow([5, 9, 2, 7], [5, 9, 2, 7], "row")], padId: 0, CPU))!]);
+                }
+
+                strategy.Accumulated();
+                strategy.Step(1e-3, 1);
+                strategy.Drop();
+            }
+
+            Assert.That(watched.MostGradients, Is.EqualTo(expected.Gradients).Within(10).Percent, "gradients");
+            Assert.That(strategy.Optimizer.State.Sum(static s => s.State.numel() * s.State.element_size()), Is.EqualTo(expected.Optimizer).Within(10).Percent, "optimizer");
+            if (shares)
+            {
+                Assert.That(watched.Most, Is.EqualTo(expected.Weights).Within(10).Percent, "weights");
+            }
+        });
+    }
+
+    // The first rank has four prompts, the next fewer, the last none or one; none ends its answers after as many tokens as another.
+    [Test]
+    public void Ranks_with_parts_generate_the_texts_of_a_whole_model([Values(2, 4)] int ranks, [Values] bool tied)
+    {
+        using var folder = new TemporaryFolder();
+        Write(folder, vocabulary: 1024, tied);
+        ThreadRanks.Run(ranks, group =>
+        {
+            using var loaded = ModelLoader.LoadGrown(folder.At("model"), float32, new ModelDevices([CPU]) { Weights = new SharedWeights(group) }, null, keepsPacked: true, labels: null, rows: null);
+            using var whole = ModelLoader.Load(folder.At("model"), float32, CPU);
+            for (var round = 0; round < 2; round++)
+            {
+                var random = new Random(group.Rank + (10 * round));
+                int[][] prompts = [.. Enumerable.Range(0, Math.Max(0, 4 - (2 * group.Rank))).Select(_ => Enumerable.Range(0, random.Next(1, 9)).Select(_ => random.Next(1024)).ToArray())];
+                IReadOnlyList<int[]> Texts(CausalLanguageModel model) => prompts.Length == 0 ? []
+                    : [.. new TextGenerator(model, new GenerationOptions { MaxNewTokens = 3 + (5 * group.Rank), Temperature = 0.8, Seed = 3 }).Continue(prompts).Select(static t => t.OutputIds.ToArray())];
+                var made = Texts(loaded.Model);
+                loaded.Model.Stack.LayerWeights!.TakePart();
+                Assert.That(made, Is.EqualTo(Texts(whole.Model)));
+            }
+        });
+    }
+
+    private static void Write(TemporaryFolder folder, int vocabulary, bool tied)
+    {
+        var shape = new ModelShape { HiddenSize = 128, IntermediateSize = 256, Layers = 6, Heads = 4, KeyValueHeads = 2, VocabularySize = vocabulary, MaxPositions = 64, TiedEmbeddings = tied };
+        NewModel.Write("llama", shape, 7, float32, folder.At("model"), addTokenizer: null);
+    }
+
+    // Notes the bytes of weights and gradients in memory.
+    private sealed class Watched(ILayerWeights inner, Func<long> gradients, Func<long>? weights = null) : ILayerWeights
+    {
+        internal SharedWeights Inner => (SharedWeights)inner;
 
         internal long Most { get; private set; }
+
+        internal long MostGradients { get; private set; }
 
         internal long MostWhileRead { get; private set; }
 
         public void Enter(int layer, bool isBackward)
         {
             inner.Enter(layer, isBackward);
-            Most = Math.Max(Most, inner.Bytes);
+            Note();
         }
 
-        public void Leave(int layer, bool isBackward, bool returns) => inner.Leave(layer, isBackward, returns);
+        public void Leave(int layer, bool isBackward, bool returns)
+        {
+            Note();
+            inner.Leave(layer, isBackward, returns);
+        }
+
+        public bool HasAll => inner.HasAll;
+
+        public void BeginOwn() => inner.BeginOwn();
+
+        public void TakePart() => inner.TakePart();
 
         public void Show(string? name, bool writes = false) => inner.Show(name, writes);
 
-        public void Made(DecoderLayer layer)
+        public void Made(nn.Module part)
         {
-            MostWhileRead = Math.Max(MostWhileRead, inner.Bytes + layer.parameters().Sum(static p => p.numel() * p.element_size()));
-            inner.Made(layer);
+            MostWhileRead = Math.Max(MostWhileRead, Inner.Bytes + part.parameters().Sum(static p => p.numel() * p.element_size()));
+            inner.Made(part);
         }
 
         public void Complete(CausalLanguageModel model) => inner.Complete(model);
+
+        private void Note()
+        {
+            Most = Math.Max(Most, weights?.Invoke() ?? Inner.Bytes);
+            MostGradients = Math.Max(MostGradients, gradients());
+        }
     }
 }
