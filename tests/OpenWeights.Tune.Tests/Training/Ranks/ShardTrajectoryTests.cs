@@ -29,9 +29,9 @@ public sealed class ShardTrajectoryTests
         ["dora on the embedding"] = static c => c with { Adapter = c.Adapter! with { UseDora = true, TargetModules = new TextOrList(["embed_tokens"], IsList: true) } },
         ["rows of tokens"] = static c => c with { Adapter = c.Adapter! with { TrainableTokenIndices = new Dictionary<string, IReadOnlyList<int>> { ["embed_tokens"] = [3, 17, 95] } } },
         ["a larger vocabulary, untied"] = static c => c with { Adapter = c.Adapter! with { VocabSize = 128, ModulesToSave = ["embed_tokens", "lm_head"] } },
-        ["virtual tokens that start as rows"] = static c => c with { Adapter = AdapterSection.OfType("prompt_tuning") with { Own = new PromptTuningConfig { NumVirtualTokens = 3, PromptTuningInit = "SAMPLE_VOCAB" } } },
+        ["virtual tokens that start as rows"] = static c => c with { Adapter = new AdapterSection { Type = "prompt_tuning", Own = new PromptTuningConfig { NumVirtualTokens = 3, PromptTuningInit = "SAMPLE_VOCAB" } } },
         ["label smoothing, untied"] = static c => c with { Adapter = null, Objective = c.Objective with { LabelSmoothing = 0.1 } },
-        ["adalora"] = static c => c with { Adapter = AdapterSection.OfType("adalora") with { Own = new AdaloraConfig { InitR = 4, TargetR = 2, Tinit = 2, Tfinal = 4, TotalStep = 20 } } },
+        ["adalora"] = static c => c with { Adapter = new AdapterSection { Type = "adalora", Own = new AdaloraConfig { InitR = 4, TargetR = 2, Tinit = 2, Tfinal = 4, TotalStep = 20 } } },
         ["full, sgd without state"] = static c => c with { Adapter = null, Training = c.Training with { Optimizer = "sgd", Momentum = 0, LearningRate = 1e-2 } },
         ["packed"] = static c => c with { Data = c.Data with { Packing = true, MaxLength = 40 } },
     };
