@@ -47,7 +47,40 @@ public sealed class LaunchTests
     [TestCase("launch --ranks 2 --nnodes 2 --node-rank 1 -- train x.yaml", "say where machine 0 is")]
     [TestCase("launch --ranks 2 --nnodes 2 --node-rank 1 --master a:x -- train x.yaml", "'x' is not a port")]
     [TestCase("launch --hosts a:2,b:2 --nnodes 2 -- train x.yaml", "leave out --nnodes")]
+    [TestCase("launch --ranks 2 --nnodes 2 --starter mpirun -- train x.yaml", "use --hosts a:2,b:2 instead of --nnodes")]
+    [TestCase("launch --hosts a:x -- train x.yaml", "'a:x' is no machine with its number of ranks")]
+    [TestCase("launch --hosts a:2,b:0 -- train x.yaml", "'b:0' is no machine with its number of ranks")]
+    [TestCase("launch --hosts , -- train x.yaml", "'' is no machine with its number of ranks")]
+    [TestCase("launch --hosts a:2,b --ranks 4 -- train x.yaml", "--hosts a:2,b has room for 3 ranks, and --ranks asks for 4")]
+    [TestCase("launch --ranks 2 --node-rank 1 -- train x.yaml", "say of how many machines this is one")]
     public void What_does_not_fit_together_is_told(string line, string told) => Assert.That(Owt.Run(".", 1, line.Split(' ')).Error, Does.Contain(told));
+
+    [TestCase(true)]
+    [TestCase(false)]
+    public void How_a_rank_ended_is_told_instead_of_that_it_did_whichever_comes_first(bool isFirst)
+    {
+        const string how = "error: rank 2 (node1) was killed by signal 9: its machine ran out of memory (see dmesg), or somebody or the cluster ended it.";
+        const string that = "error: rank 2 (node1) ended without a word: its process was killed or crashed, or its machine is gone.";
+        var (errors, told) = (new RankErrors(), new List<string>());
+        (isFirst ? new[] { how, that, that } : [that, how, that]).ToList().ForEach(line => errors.Add(line, told.Add, 0));
+        Assert.That(errors.Any);
+        errors.Release(long.MaxValue);
+        Assert.That(told, Is.EqualTo(new[] { how }));
+        Assert.That(errors.Signal, Is.EqualTo(9));
+    }
+
+    [Test]
+    public void That_a_rank_ended_is_told_where_nobody_says_how_and_other_lines_at_once()
+    {
+        const string that = "error: rank 2 (node1) ended without a word: its process was killed or crashed, or its machine is gone.";
+        var (errors, told) = (new RankErrors(), new List<string>());
+        new[] { that, "step 3", that, "error: no such file.", "error: no such file.", "step 3" }.ToList().ForEach(line => errors.Add(line, told.Add, 1000));
+        errors.Release(2000);
+        Assert.That(told, Is.EqualTo(new[] { "step 3", "error: no such file.", "step 3" }));
+        errors.Release(3000);
+        Assert.That(told[^1], Is.EqualTo(that));
+        Assert.That(errors.Signal, Is.Null);
+    }
 
     [TestCase("[1,3]<stdout>:hello [x]", 3, "hello [x]")]
     [TestCase("[1,0]<stderr>: error: no", 0, "error: no")]

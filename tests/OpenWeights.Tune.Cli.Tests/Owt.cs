@@ -53,6 +53,8 @@ internal sealed partial class Owt
         _process.BeginErrorReadLine();
     }
 
+    internal int Id => _process.Id;
+
     internal string Output => Text(_output);
 
     internal string Error => Text(_error);

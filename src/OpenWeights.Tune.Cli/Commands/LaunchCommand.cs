@@ -44,13 +44,21 @@ internal static class LaunchCommand
         var gpus = countGpus();
         var hosts = arguments.GetValue(s_hosts);
         var machines = arguments.GetValue(s_machines) ?? Number(read, "PET_NNODES") ?? 1;
+        if (arguments.GetValue(s_machine) > 0 && machines == 1)
+        {
+            throw Problem("--node-rank", "say of how many machines this is one, such as --nnodes 2.");
+        }
+
         var starter = arguments.GetValue(s_starter);
-        var ranks = arguments.GetValue(s_ranks) ?? Number(read, "PET_NPROC_PER_NODE") ?? (hosts is not null ? Count(hosts) : gpus > 0 ? gpus
+        var places = hosts is null ? 0 : Count(hosts);
+        var ranks = arguments.GetValue(s_ranks) ?? Number(read, "PET_NPROC_PER_NODE") ?? (hosts is not null ? places : gpus > 0 ? gpus
             : throw Problem("--ranks", "this machine has no NVIDIA GPU to count; say how many ranks are to share its cores, such as --ranks 2."));
         if (starter == "mpirun" || hosts is not null || (starter == "auto" && gpus == 0 && machines == 1))
         {
-            return machines > 1 || starter == "processes"
-                ? throw Problem("--hosts", "mpirun starts the ranks of all machines from one of them: leave out --nnodes and --starter processes.")
+            return machines > 1 || starter == "processes" ? throw Problem(hosts is null ? "--nnodes" : "--hosts", hosts is null
+                    ? "mpirun starts the ranks of all machines from one of them: use --hosts a:2,b:2 instead of --nnodes, or --starter processes."
+                    : "mpirun starts the ranks of all machines from one of them: leave out --nnodes and --starter processes.")
+                : hosts is not null && ranks > places ? throw Problem("--ranks", $"--hosts {hosts} has room for {places} ranks, and --ranks asks for {ranks}: give the machines more, such as {hosts.Split(',')[0].Split(':')[0]}:{ranks}, or leave out --ranks.")
                 : new LaunchPlan(started, ranks) { ByMpi = true, Hosts = hosts };
         }
 
@@ -88,7 +96,23 @@ internal static class LaunchCommand
     }
 
     // Number of ranks of a list of machines; one on a machine that has none.
-    private static int Count(string hosts) => hosts.Split(',').Sum(static h => h.LastIndexOf(':') is > 0 and var at && int.TryParse(h.AsSpan(at + 1), CultureInfo.InvariantCulture, out var n) ? n : 1);
+    private static int Count(string hosts)
+    {
+        var sum = 0;
+        foreach (var host in hosts.Split(','))
+        {
+            var at = host.LastIndexOf(':');
+            var ranks = 1;
+            if (at == 0 || host.Length == 0 || (at > 0 && (!int.TryParse(host.AsSpan(at + 1), NumberStyles.None, CultureInfo.InvariantCulture, out ranks) || ranks < 1)))
+            {
+                throw Problem("--hosts", $"'{host}' is no machine with its number of ranks; a list of such is expected, as in node0:2,node1:2.");
+            }
+
+            sum += ranks;
+        }
+
+        return sum;
+    }
 
     // Kubeflow may also write words here, such as auto.
     private static int? Number(Func<string, string?> read, string name) => int.TryParse(read(name), NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : null;

@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Security.Cryptography;
+using OpenWeights.Tune.Distributed;
 
 namespace OpenWeights.Tune.Cli.Launching;
 
@@ -9,7 +10,7 @@ internal sealed class Launcher(LaunchPlan plan, TextWriter output, TextWriter er
 {
     private const int Interrupt = 2;
     private const int Terminate = 15;
-    private const string Error = "error: ";
+    private const int FirstSignalCode = 129;
 
     // Ranks tell each other of a failure, and end with a sentence that says which rank it was; then they are asked to end, and then killed.
     private static readonly TimeSpan s_byThemselves = TimeSpan.FromSeconds(10);
@@ -17,7 +18,7 @@ internal sealed class Launcher(LaunchPlan plan, TextWriter output, TextWriter er
     private static readonly TimeSpan s_look = TimeSpan.FromMilliseconds(50);
 
     private readonly Lock _gate = new();
-    private readonly HashSet<string> _errors = [];
+    private readonly RankErrors _errors = new();
     private readonly List<string> _ofMpirun = [];
 
     /// <summary>Runs the ranks to their end.</summary>
@@ -29,11 +30,17 @@ internal sealed class Launcher(LaunchPlan plan, TextWriter output, TextWriter er
         {
             var code = Watch(processes);
             processes.ForEach(static p => p.ReadToEnd());
-            if (code != 0 && _errors.Count == 0)
+            Release(long.MaxValue);
+            if (plan.ByMpi && code != 0 && _errors.Signal is { } signal)
+            {
+                code = FirstSignalCode + signal - 1;
+            }
+
+            if (code is not (0 or ExitCode.Stopped) && !_errors.Any)
             {
                 // No rank said why, so mpirun's own words may help.
                 _ofMpirun.ForEach(error.WriteLine);
-                error.WriteLine($"error: {(plan.ByMpi ? "mpirun" : $"rank {FirstFailed(processes)}")} ended with exit code {code}{(code > 128 && code < 160 ? $", by signal {code - 128}" : "")}.");
+                error.WriteLine($"error: {(plan.ByMpi ? "mpirun" : $"rank {FirstFailed(processes)}")} ended with exit code {code}{(RankEnd.Signal(code) is { } by ? $", by signal {by}" : "")}.");
             }
 
             return code;
@@ -111,6 +118,12 @@ internal sealed class Launcher(LaunchPlan plan, TextWriter output, TextWriter er
                 (code, failed) = (first, DateTime.UtcNow);
             }
 
+            Release(Environment.TickCount64);
+            if (asked is null && passedOn == 0 && !plan.ByMpi)
+            {
+                TellSignals(processes);
+            }
+
             if (failed is null && plan.ByMpi && HasError)
             {
                 // The exit code is mpirun's, once it has ended.
@@ -131,6 +144,11 @@ internal sealed class Launcher(LaunchPlan plan, TextWriter output, TextWriter er
             Thread.Sleep(s_look);
         }
 
+        if (asked is null && passedOn == 0 && !plan.ByMpi)
+        {
+            TellSignals(processes);
+        }
+
         return code != 0 ? code : asked is not null ? ExitCode.Failed : processes.Select(static p => p.ExitCode ?? 0).FirstOrDefault(static c => c != 0);
     }
 
@@ -140,7 +158,7 @@ internal sealed class Launcher(LaunchPlan plan, TextWriter output, TextWriter er
         {
             lock (_gate)
             {
-                return _errors.Count > 0;
+                return _errors.Any;
             }
         }
     }
@@ -159,10 +177,27 @@ internal sealed class Launcher(LaunchPlan plan, TextWriter output, TextWriter er
                 return;
             }
 
-            // All ranks end with the same sentence.
-            if (!line.StartsWith(Error, StringComparison.Ordinal) || _errors.Add(line))
+            _errors.Add(line, told => (isError ? error : output).WriteLine($"{rank}: {told}"), Environment.TickCount64);
+        }
+    }
+
+    private void Release(long now)
+    {
+        lock (_gate)
+        {
+            _errors.Release(now);
+        }
+    }
+
+    // A rank that a signal ended cannot say so itself.
+    private void TellSignals(List<RankProcess> processes)
+    {
+        for (var local = 0; local < processes.Count; local++)
+        {
+            if (processes[local].ExitCode is { } code && RankEnd.Signal(code) is { } signal)
             {
-                (isError ? error : output).WriteLine($"{rank}: {line}");
+                var rank = (plan.Machine * plan.LocalRanks) + local;
+                Show(rank, $"error: {RankEnd.Sentence(rank, Dns.GetHostName(), signal)}", isError: true);
             }
         }
     }

@@ -17,6 +17,11 @@ internal interface IRankChannel : IDisposable
     /// <exception cref="RankFailedException">Another rank failed, or did not take part in time.</exception>
     IReadOnlyList<string> Exchange(string text);
 
+    /// <summary>The same where ranks may come to it as much later as they need, as long as they get on.</summary>
+    /// <param name="text">This rank's text, at most a few KiB.</param>
+    /// <exception cref="RankFailedException">Another rank failed, or is stuck.</exception>
+    IReadOnlyList<string> ExchangePatiently(string text) => Exchange(text);
+
     /// <summary>Tells all ranks that this one fails, so that they end with the same sentence.</summary>
     /// <param name="cause">One sentence.</param>
     void Fail(string cause);

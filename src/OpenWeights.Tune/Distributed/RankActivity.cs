@@ -1,5 +1,3 @@
-using System.Globalization;
-
 namespace OpenWeights.Tune.Distributed;
 
 /// <summary>
@@ -8,27 +6,35 @@ namespace OpenWeights.Tune.Distributed;
 /// </summary>
 /// <param name="stall">A rank counts as stuck after this long without getting on, or longer if it was longer on its way before; zero for never.</param>
 /// <param name="clock">Milliseconds since some time; null for the machine's.</param>
-internal sealed class RankActivity(TimeSpan stall, Func<long>? clock = null)
+/// <param name="signs">Reads what the process has done up to now; null, or a result of null, where that is unknown.</param>
+internal sealed class RankActivity(TimeSpan stall, Func<long>? clock = null, Func<ProcessSigns?>? signs = null)
 {
     // Ranks are at most a few operations apart.
     private const int Remembered = 32;
 
-    // What took some time once may take more the next time: a busy machine, other rows.
-    private const int Patience = 5;
+    // A process that stood still, with its machine or by a signal, did not look meanwhile either.
+    private const long MostBetweenLooks = 10_000;
 
     private readonly Lock _gate = new();
     private readonly Queue<string> _last = new();
     private readonly List<(long Number, long Since)> _waits = [];
     private readonly Dictionary<string, Pace> _paces = [];
-    private readonly Stack<Pace?> _doing = new();
+    private readonly List<Work> _works = [];
     private long _begun;
     private long _marked = clock?.Invoke() ?? Environment.TickCount64;
+    private long _looked = clock?.Invoke() ?? Environment.TickCount64;
+    private long _quiet;
+    private ProcessSigns? _signs;
+    private long? _reached;
 
     /// <summary>Creates the activity of a rank that never counts as stuck.</summary>
     internal RankActivity()
         : this(TimeSpan.Zero)
     {
     }
+
+    /// <summary>Called at each mark with what the rank does; null for nothing.</summary>
+    internal Action<string>? Passing { get; set; }
 
     /// <summary>Notes an operation that begins.</summary>
     /// <param name="label">What it is: "all-reduce of 12 Float32".</param>
@@ -63,37 +69,61 @@ internal sealed class RankActivity(TimeSpan stall, Func<long>? clock = null)
     }
 
     /// <summary>
-    /// Notes that this rank does something, until the result is disposed. The first time shows how long it is on its way between two marks; from then on
-    /// it counts as stuck after several times that.
+    /// Notes that this rank does something, until the result is disposed. The first time shows how long it is on its way between two marks, on this rank or on
+    /// another; from then on it counts as stuck after several times that.
     /// </summary>
-    /// <param name="kind">What it does: "step"; null for something that takes as long as it takes.</param>
-    internal IDisposable Do(string? kind)
+    /// <param name="kind">What it does: "a step".</param>
+    internal IDisposable Do(string kind)
     {
+        Work work;
         lock (_gate)
         {
             Mark();
-            if (kind is not null && !_paces.ContainsKey(kind))
+            if (!_paces.TryGetValue(kind, out var pace))
             {
-                _paces[kind] = new Pace();
+                _paces[kind] = pace = new Pace();
             }
 
-            _doing.Push(kind is null ? null : _paces[kind]);
+            _works.Add(work = new Work(kind, pace));
+        }
+
+        Passing?.Invoke(kind);
+        return new Ending(this, () =>
+        {
+            Mark();
+            _ = _works.Remove(work);
+            work.Pace!.Complete();
+        });
+    }
+
+    /// <summary>Notes that this rank waits for something else than the others, which has a limit of its own, until the result is disposed.</summary>
+    internal IDisposable Outside()
+    {
+        var work = new Work("", null);
+        lock (_gate)
+        {
+            Mark();
+            _works.Add(work);
         }
 
         return new Ending(this, () =>
         {
             Mark();
-            _doing.Pop()?.Complete();
+            _ = _works.Remove(work);
         });
     }
 
     /// <summary>Notes that this rank gets on: an operation, a layer or a micro-batch is done.</summary>
     internal void Progressed()
     {
+        string kind;
         lock (_gate)
         {
             Mark();
+            kind = Doing?.Kind ?? "";
         }
+
+        Passing?.Invoke(kind);
     }
 
     /// <summary>Notes that this rank begins some work, such as a micro-batch; more than it had before may take longer.</summary>
@@ -103,10 +133,33 @@ internal sealed class RankActivity(TimeSpan stall, Func<long>? clock = null)
         lock (_gate)
         {
             Mark();
-            if (Doing is { } pace)
+            if (Doing?.Pace is { } pace)
             {
                 pace.Amount = amount;
             }
+        }
+    }
+
+    /// <summary>Notes that a GPU has not computed yet what a later operation needs, however many have begun.</summary>
+    /// <param name="number">The last operation that it has; null for all that have begun.</param>
+    internal void Reaches(long? number)
+    {
+        lock (_gate)
+        {
+            _reached = number;
+        }
+    }
+
+    /// <summary>Looks for signs of work since the last look; called every few seconds.</summary>
+    internal void Look()
+    {
+        var read = signs?.Invoke();
+        lock (_gate)
+        {
+            var now = Now;
+            var works = read is null || _signs is null || _waits.Count > 0 || _marked > _looked || IsOutside || read.ShowWork(_signs, now - _looked);
+            _quiet = works ? 0 : _quiet + Math.Min(now - _looked, MostBetweenLooks);
+            (_looked, _signs) = (now, read);
         }
     }
 
@@ -115,30 +168,40 @@ internal sealed class RankActivity(TimeSpan stall, Func<long>? clock = null)
     {
         lock (_gate)
         {
-            var (now, wait) = (Now, _waits.Count == 0 ? default : _waits.MinBy(static w => w.Number));
-            var limit = stall > TimeSpan.Zero && Doing is { IsKnown: true } pace ? pace.Scale * Math.Max(stall.TotalSeconds, Patience * pace.Longest / 1000.0) : 0;
+            var (now, wait, doing) = (Now, _waits.Count == 0 ? default : _waits.MinBy(static w => w.Number), Doing);
+            var limit = stall > TimeSpan.Zero && doing?.Pace is { IsKnown: true } pace ? pace.Known.Limit(pace.Amount, stall.TotalSeconds) : 0;
             return new RankState(_begun, wait.Number, wait.Number == 0 ? 0 : (int)((now - wait.Since) / 1000), [.. _last])
             {
-                Idle = wait.Number == 0 ? (int)((now - _marked) / 1000) : 0,
+                Idle = wait.Number != 0 || IsOutside ? 0 : (int)((now - _marked) / 1000),
                 IdleLimit = (int)Math.Min(int.MaxValue, Math.Ceiling(limit)),
+                Quiet = wait.Number != 0 || _marked >= _looked ? 0 : (int)(_quiet / 1000),
+                Kind = doing?.Kind ?? "",
+                Reached = Math.Min(_begun, _reached ?? _begun),
+                Amount = doing?.Pace?.Amount ?? 0,
+                Paces = _paces.ToDictionary(static p => p.Key, static p => p.Value.UpToNow),
             };
         }
     }
 
     private long Now => clock?.Invoke() ?? Environment.TickCount64;
 
-    private Pace? Doing => _doing.TryPeek(out var pace) ? pace : null;
+    private Work? Doing => _works.Count == 0 ? null : _works[^1];
+
+    private bool IsOutside => Doing is { Pace: null };
 
     private void Mark()
     {
         var now = Now;
-        if (_waits.Count == 0 && Doing is { } pace)
+        if (_waits.Count == 0 && Doing?.Pace is { } pace)
         {
             pace.Longest = Math.Max(pace.Longest, now - _marked);
         }
 
         _marked = now;
     }
+
+    // What is done; without a pace if it waits for something else than the others.
+    private sealed record Work(string Kind, Pace? Pace);
 
     // How fast this rank gets on in what it does.
     private sealed class Pace
@@ -152,8 +215,9 @@ internal sealed class RankActivity(TimeSpan stall, Func<long>? clock = null)
 
         internal long Amount { get; set; }
 
-        // Attention takes the square.
-        internal double Scale => Amount > _largest ? Math.Pow((double)Amount / Math.Max(1, _largest), 2) : 1;
+        internal RankPace Known => new(Longest, Math.Max(1, _largest));
+
+        internal RankPace UpToNow => new(Longest, Math.Max(_largest, Amount));
 
         internal void Complete() => (IsKnown, _largest) = (true, Math.Max(_largest, Amount));
     }
@@ -170,39 +234,5 @@ internal sealed class RankActivity(TimeSpan stall, Func<long>? clock = null)
                 (_end, activity._marked) = (null, activity.Now);
             }
         }
-    }
-}
-
-/// <summary>What a rank does.</summary>
-/// <param name="Begun">Number of operations begun.</param>
-/// <param name="Awaited">Number of the operation that it waits for; 0 for none.</param>
-/// <param name="Seconds">How long it has waited.</param>
-/// <param name="Last">The last operations begun, the newest last.</param>
-internal sealed record RankState(long Begun, long Awaited, int Seconds, IReadOnlyList<string> Last)
-{
-    /// <summary>How many seconds it has not got on, without waiting for others.</summary>
-    internal int Idle { get; init; }
-
-    /// <summary>How many seconds that may last; 0 for as long as it takes.</summary>
-    internal int IdleLimit { get; init; }
-
-    /// <summary>Whether it is stuck.</summary>
-    internal bool IsStuck => IdleLimit > 0 && Idle > IdleLimit;
-
-    /// <summary>An operation by its number, or null if it has not begun or is long over.</summary>
-    internal string? Operation(long number) => Last.Count - 1 - (Begun - number) is >= 0 and var at && at < Last.Count ? Last[(int)at] : null;
-
-    /// <summary>The state in lines. What has begun is listed only by a rank that waits.</summary>
-    internal string Write() =>
-        string.Create(CultureInfo.InvariantCulture, $"{Begun} {Awaited} {Seconds} {Idle} {IdleLimit}{(Awaited == 0 ? "" : "\n" + string.Join('\n', Last))}");
-
-    /// <summary>Reads <see cref="Write"/>; null if it is something else.</summary>
-    internal static RankState? Parse(string text)
-    {
-        var lines = text.Split('\n');
-        var numbers = lines[0].Split(' ').Select(static n => long.TryParse(n, CultureInfo.InvariantCulture, out var number) ? number : -1).ToArray();
-        return numbers is [>= 0 and var begun, >= 0 and var awaited, >= 0 and var seconds, >= 0 and var idle, >= 0 and var limit]
-            ? new RankState(begun, awaited, (int)seconds, lines[1..]) { Idle = (int)idle, IdleLimit = (int)limit }
-            : null;
     }
 }

@@ -6,9 +6,6 @@ namespace OpenWeights.Tune.Distributed;
 /// <summary>What ranks tell each other besides gradients and weights. Every rank calls the same members in the same order, and all get the same answers.</summary>
 internal static class RankExchanges
 {
-    private const string Busy = "busy";
-    private static readonly TimeSpan s_slice = TimeSpan.FromSeconds(20);
-
     /// <summary>
     /// The rank that computes an item of a list: items are dealt out forwards and backwards in turn, so that ranks get as much of a list that is
     /// ordered by size.
@@ -134,34 +131,46 @@ internal static class RankExchanges
         }
     }
 
+    /// <summary>Waits until all ranks are here, however long others get on with what they do.</summary>
+    /// <param name="ranks">The ranks.</param>
+    internal static void MeetPatiently(this RankGroup ranks)
+    {
+        if (!ranks.IsAlone)
+        {
+            _ = ranks.Channel.ExchangePatiently("");
+        }
+    }
+
     /// <summary>Number of ranks on this rank's host.</summary>
     /// <param name="ranks">The ranks.</param>
     internal static int OnThisHost(this RankGroup ranks) => ranks.IsAlone ? 1 : ranks.Channel.Hosts.Count(h => h == ranks.Channel.Hosts[ranks.Rank]);
 
-    /// <summary>Does what leaves files behind that the next call finds: first on one rank of each host, then on the others.</summary>
+    /// <summary>Does what leaves files behind that the next call finds: first on one rank of each host, then on the others, which wait as long as it gets on.</summary>
     /// <param name="ranks">The ranks.</param>
+    /// <param name="kind">What it is, such as "reading the data"; null for what waits for others than the ranks, and has limits of its own.</param>
     /// <param name="work">The work.</param>
-    internal static T OncePerHost<T>(this RankGroup ranks, Func<T> work)
+    internal static T OncePerHost<T>(this RankGroup ranks, string? kind, Func<T> work)
     {
         if (ranks.IsAlone)
         {
             return work();
         }
 
-        var hosts = ranks.Channel.Hosts;
-        var isFirst = !hosts.Take(ranks.Rank).Contains(hosts[ranks.Rank]);
-        var task = isFirst ? Task.Run(work) : null;
-        do
+        T Done()
         {
-            // The others know that it goes on, however long it takes.
-            _ = task is null || Task.WaitAny([task], s_slice) >= 0;
-            if (task?.IsFaulted == true)
-            {
-                break;
-            }
+            using var doing = kind is null ? ranks.Activity?.Outside() : ranks.Activity?.Do(kind);
+            return work();
         }
-        while (ranks.Channel.Exchange(task?.IsCompleted == false ? Busy : "").Contains(Busy));
 
-        return task is null ? work() : task.GetAwaiter().GetResult();
+        var hosts = ranks.Channel.Hosts;
+        if (hosts.Take(ranks.Rank).Contains(hosts[ranks.Rank]))
+        {
+            _ = ranks.Channel.ExchangePatiently("");
+            return Done();
+        }
+
+        var done = Done();
+        _ = ranks.Channel.ExchangePatiently("");
+        return done;
     }
 }

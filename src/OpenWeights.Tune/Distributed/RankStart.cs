@@ -8,6 +8,7 @@ using OpenWeights.Tune.Distributed.Channel;
 using OpenWeights.Tune.Distributed.Engines;
 using OpenWeights.Tune.Distributed.Engines.Mpi;
 using OpenWeights.Tune.Distributed.Engines.Nccl;
+using OpenWeights.Tune.Torch;
 
 namespace OpenWeights.Tune.Distributed;
 
@@ -32,11 +33,16 @@ internal static partial class RankStart
     internal static string Version => typeof(RankStart).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "unknown";
 
     /// <summary>
-    /// Gives this rank its GPU and its share of the cores. Must be called before torch is loaded, which reads both once. Does nothing in a run
-    /// of one process.
+    /// Gives this rank its GPU and its share of the cores. Must be called first, before torch is loaded, which reads both once; under an mpirun the program
+    /// may begin anew here. Does nothing in a run of one process.
     /// </summary>
     /// <exception cref="RankFailedException">The environment's variables contradict each other.</exception>
-    public static void Prepare() => Prepare(RankEnvironment.Current, Environment.GetEnvironmentVariable, GlobalLibrary.SetVariable);
+    public static void Prepare()
+    {
+        var environment = RankEnvironment.Current;
+        RankKeeper.Enter(environment);
+        Prepare(environment, Environment.GetEnvironmentVariable, GlobalLibrary.SetVariable);
+    }
 
     /// <summary>The same with variables of anywhere.</summary>
     internal static void Prepare(RankEnvironment environment, Func<string, string?> read, Action<string, string> write)
@@ -82,7 +88,8 @@ internal static partial class RankStart
         }
 
         var limits = RankLimits.Read(Environment.GetEnvironmentVariable);
-        var activity = new RankActivity(limits.Stall);
+        var activity = new RankActivity(limits.Stall, signs: new ProcessSignsReader().Read);
+        WorkMarks.Watcher = activity.Progressed;
 
         // Where MPI started the ranks, it tells where rank 0 is.
         var mpi = !usesGpu || environment.MasterAddress is null ? MpiEngine.Start(environment, activity, limits) : null;

@@ -130,6 +130,7 @@ internal sealed class EvaluationGenerations
             return Generate(model, maxNewTokens, CancellationToken.None);
         }
 
+        using var doing = ranks.Activity?.Do("generating answers");
         var own = new EvaluationGenerations(_tokenizer, _reasoning, _endTokens, Rows);
         own._prompts.AddRange(_prompts.Take(ranks.PartOf(Count)));
         string[] given = [.. own.Generate(model, maxNewTokens, CancellationToken.None).Select(static a => a.Given)];

@@ -27,7 +27,7 @@ internal static class Evaluator
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(rows);
-        using var doing = ranks.Activity?.Do("evaluation");
+        using var doing = ranks.Activity?.Do("the evaluation");
         var (loss, correct, targets) = (0.0, 0L, 0L);
 
         // Rows of similar length are batched together to reduce padding; the sums do not depend on the order.
@@ -83,7 +83,7 @@ internal static class Evaluator
         using var nothing = no_grad();
         var state = objective.State;
         var batches = objective.EvaluationRows(model, rows, batchSize);
-        using var doing = ranks.Activity?.Do("evaluation");
+        using var doing = ranks.Activity?.Do("the evaluation");
         var units = objective.Begin(model, batches);
         var loss = 0.0;
         foreach (var (batch, isOwn) in ranks.Passes(batches, model))

@@ -133,6 +133,7 @@ internal sealed class DecoderStack : nn.Module<ModelInput, Tensor>
 
         for (var i = 0; i < Layers.Count; i++)
         {
+            WorkMarks.Set();
             var (layer, context) = (Layers[i], contexts.Of(Layers[i], i) with { Adapted = adapted });
             if (Placement is { } placement)
             {

@@ -123,6 +123,7 @@ internal static class TensorFiles
             using var scope = NewDisposeScope();
             var part = flat.narrow(0, i * step, Math.Min(step, elements - (i * step)));
             source.CopyTo(name, offset + (i * ReadPartBytes), part.bytes);
+            WorkMarks.Set();
         });
     }
 
@@ -170,6 +171,7 @@ internal static class TensorFiles
             using var inner = NewDisposeScope();
             var part = flat.narrow(0, start, Math.Min(PartElements, flat.numel() - start)).to(type, CPU);
             stream.Write(part.bytes);
+            WorkMarks.Set();
         }
     }
 }

@@ -184,7 +184,7 @@ internal sealed class RunDraft
         var tokenizer = new RowTokenizer(modelPath, config.Data.TrainOn, NamedTemplates.Of(config, modelPath), NamedTemplates.NameOf(config, modelPath)) { Kind = kind.RowsOf(config.Objective), QueryPrompt = config.Objective.QueryPrompt ?? "", DocumentPrompt = config.Objective.DocumentPrompt ?? "" };
         var (read, vocabulary) = (config, Math.Max(Vocabulary(config.Adapter, decoder), NewTokens.Rows(config.Model, modelPath)?.Vocabulary ?? 0));
         var limit = ContextLimit.Of(decoder, config.Model.MaxPositions);
-        var data = options.Ranks.OncePerHost(() => RunData.Read(read.Data, tokenizer, vocabulary, read.Seed, kind.RowsOf(read.Objective), limit));
+        var data = options.Ranks.OncePerHost("reading the data", () => RunData.Read(read.Data, tokenizer, vocabulary, read.Seed, kind.RowsOf(read.Objective), limit));
         foreach (var warning in data.Warnings.Concat(ObjectiveRules.Warnings(config.Objective)))
         {
             listener.Warn(warning);

@@ -161,6 +161,7 @@ internal sealed class RunEvaluation
         }
         else
         {
+            using var doing = _draft.Ranks.Activity?.Do("writing the best weights");
             _shards.Lead(() => AtomicFolder.Write(_folder.BestPath, _trained.Save, replace: true));
         }
     }
@@ -213,10 +214,17 @@ internal sealed class RunEvaluation
         if (questions is { Count: > 0 } && !_draft.Ranks.Any(stop.IsCancellationRequested, _trained.Model.Device))
         {
             var answers = questions.Generate(_draft.Ranks, _trained.Model, _settings.MaxNewTokens);
-            var scores = AnswerScores.Of(step, when, answers, questions.Rows, _metrics);
+            var scores = Score(step, when, answers, questions.Rows);
             _recorder?.Add(scores, answers);
             _listener.Answered(scores, answers);
         }
+    }
+
+    // A metric may ask a program or a server.
+    private AnswerScores Score(long step, string when, IReadOnlyList<Answer> answers, EvaluationRows rows)
+    {
+        using var outside = _draft.Ranks.Activity?.Outside();
+        return AnswerScores.Of(step, when, answers, rows, _metrics);
     }
 
     // Eval rows, or training rows if there are none.

@@ -155,7 +155,7 @@ internal sealed class Trainer : IDisposable
     {
         var started = Stopwatch.GetTimestamp();
         var step = StepsDone;
-        using var doing = _ranks.Activity?.Do("step");
+        using var doing = _ranks.Activity?.Do("a step");
         var batches = Rows(step);
         var targets = batches.Sum(static b => b.Sum(static r => (long)r.CountTargets()));
 
@@ -231,10 +231,10 @@ internal sealed class Trainer : IDisposable
         _shards.Dispose();
     }
 
-    // To sample answers and to judge them takes as long as it takes.
+    // Answers may have to be sampled, and judged.
     private IReadOnlyList<IReadOnlyList<TokenRow>> Rows(long step)
     {
-        using var doing = _ranks.Activity?.Do(null);
+        using var doing = _ranks.Activity?.Do("making a step's rows");
         return _objective.Rows(_trained.Model, step, _rows);
     }
 

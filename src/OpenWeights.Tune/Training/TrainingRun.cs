@@ -96,11 +96,12 @@ public sealed class TrainingRun : IDisposable
         // Before the policy is loaded, so that both are not in memory together; the plan says whether they were there.
         _ = draft.Plan;
         listener = draft.Ranks.IsFirst ? listener : SilentRank.Instance;
-        _ = draft.Ranks.OncePerHost(() =>
+        _ = draft.Ranks.OncePerHost("computing what the run compares with", () =>
         {
             draft.Precompute(listener);
             return true;
         });
+        using var doing = draft.Ranks.Activity?.Do("loading the model");
         return new TrainingRun(draft, load(), listener);
     }
 
@@ -171,7 +172,7 @@ public sealed class TrainingRun : IDisposable
         var reached = Begin(folder, resume, overwrite, command);
         Plan = Plan with { StepsDone = _trainer.StepsDone };
         _listener.Planned(Plan);
-        using var mlflow = MlflowRecorder.Of(_config, folder, reached is not null, _listener.Warn);
+        using var mlflow = BeginMlflow(folder, reached is not null);
         using var recorder = new RunRecorder(folder, Plan, mlflow);
         var evaluation = new RunEvaluation(_draft, _trained, _objective, new AveragedWeights(_trained, _trainer.Average), _trainer.Shards, folder, recorder, _listener, reached);
         if (_trainer.StepsDone == 0)
@@ -189,7 +190,10 @@ public sealed class TrainingRun : IDisposable
         var result = evaluation.Choose(_trainer.StepsDone);
         evaluation.Ask(_trainer.StepsDone, "after training", stop);
         _trainer.Shards.Lead(() => Write(result, folder, recorder));
-        mlflow?.End("FINISHED", Artifacts(folder, result));
+        EndMlflow(mlflow, folder, result);
+
+        // An mpirun may end this rank when another has ended.
+        _ranks.MeetPatiently();
         Result = result;
         return result.Folder;
     }
@@ -210,6 +214,19 @@ public sealed class TrainingRun : IDisposable
         string[] report = wanted == "none" ? [] : [folder.ConfigPath, folder.ManifestPath, folder.ReportPath];
         var whole = wanted == "result" ? Directory.EnumerateFiles(result.Folder, "*", SearchOption.AllDirectories) : [];
         return [.. report.Concat(whole).Select(path => (Path.GetRelativePath(folder.FolderPath, path).Replace('\\', '/'), path))];
+    }
+
+    // The server may take its time, and has limits of its own.
+    private MlflowRecorder? BeginMlflow(RunFolder folder, bool resumes)
+    {
+        using var outside = _ranks.Activity?.Outside();
+        return MlflowRecorder.Of(_config, folder, resumes, _listener.Warn);
+    }
+
+    private void EndMlflow(MlflowRecorder? mlflow, RunFolder folder, RunResult result)
+    {
+        using var outside = _ranks.Activity?.Outside();
+        mlflow?.End("FINISHED", Artifacts(folder, result));
     }
 
     private IFollowingReference? Following => _config.Objective.SyncRefModel ? _reference as IFollowingReference : null;
@@ -282,6 +299,7 @@ public sealed class TrainingRun : IDisposable
             evaluation.FollowChoice();
             evaluation.Ask(_trainer.StepsDone, "after training", stop);
             _trainer.Shards.Follow();
+            _ranks.MeetPatiently();
         }
 
         return null;
@@ -382,6 +400,7 @@ public sealed class TrainingRun : IDisposable
             return;
         }
 
+        using var doing = _ranks.Activity?.Do("writing a checkpoint");
         var step = _trainer.StepsDone;
         folder.Checkpoints.Save(step, _config.Checkpoint.Keep, path => RunCheckpoint.Write(path, _trained, _trainer.Shards, _trainer.Ema, evaluation.AddTo(_trainer.State), Following));
         _listener.Checkpointed(step);
@@ -389,6 +408,7 @@ public sealed class TrainingRun : IDisposable
 
     private void Write(RunResult result, RunFolder folder, RunRecorder recorder)
     {
+        using var doing = _ranks.Activity?.Do("writing the result");
         AtomicFolder.Write(result.Folder, _trained.Save, replace: true);
         if (_config.Adapter is not null && AdapterEffect.IsNone(AdapterFolder.Open(result.Folder), _trained.Model))
         {

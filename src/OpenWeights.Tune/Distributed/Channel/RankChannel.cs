@@ -33,13 +33,10 @@ internal abstract class RankChannel(RankLimits limits, RankActivity activity) : 
     internal bool IsLeaving { get; private protected set; }
 
     /// <inheritdoc/>
-    public IReadOnlyList<string> Exchange(string text)
-    {
-        ThrowIfFailed();
-        var number = activity.Begin("exchange of texts");
-        using var waiting = activity.Wait(number);
-        return Exchange(number, text);
-    }
+    public IReadOnlyList<string> Exchange(string text) => Exchange(text, isPatient: false);
+
+    /// <inheritdoc/>
+    public IReadOnlyList<string> ExchangePatiently(string text) => Exchange(text, isPatient: true);
 
     /// <inheritdoc/>
     public void Fail(string cause) => End($"{Name(Rank)} failed: {cause}");
@@ -66,7 +63,15 @@ internal abstract class RankChannel(RankLimits limits, RankActivity activity) : 
     /// <inheritdoc/>
     public abstract void Dispose();
 
-    private protected abstract IReadOnlyList<string> Exchange(long number, string text);
+    private protected abstract IReadOnlyList<string> Exchange(long number, string text, bool isPatient);
+
+    private IReadOnlyList<string> Exchange(string text, bool isPatient)
+    {
+        ThrowIfFailed();
+        var number = activity.Begin("exchange of texts");
+        using var waiting = activity.Wait(number);
+        return Exchange(number, text, isPatient);
+    }
 
     /// <summary>Held while others are told of a failure, so that no connection is closed meanwhile.</summary>
     private protected Lock Telling { get; } = new();

@@ -140,7 +140,7 @@ internal sealed class RankHub : RankChannel
         ThrowIfFailed();
     }
 
-    private protected override IReadOnlyList<string> Exchange(long number, string text)
+    private protected override IReadOnlyList<string> Exchange(long number, string text, bool isPatient)
     {
         Gather(number, 0, text);
         var until = Environment.TickCount64 + (long)Limits.Operation.TotalMilliseconds;
@@ -158,7 +158,7 @@ internal sealed class RankHub : RankChannel
             }
 
             ThrowIfFailed();
-            if (Environment.TickCount64 > until)
+            if (!isPatient && Environment.TickCount64 > until)
             {
                 ReportStuck(number);
             }
@@ -344,6 +344,7 @@ internal sealed class RankHub : RankChannel
         while (!_leaving.Wait(Limits.Heartbeat) && Failure is null)
         {
             var stoodStill = StoodStill();
+            Activity.Look();
             foreach (var member in Members.Where(static m => !m.HasLeft))
             {
                 _ = member.Connection.TrySend(RankMessage.Alive, "");
@@ -357,7 +358,7 @@ internal sealed class RankHub : RankChannel
                 }
             }
 
-            if ((RankStates.Disagreement(States, Limits.Heartbeat, Name) ?? RankStates.Stall(States, Name)) is { } sentence)
+            if ((RankStates.Disagreement(States, Limits.Heartbeat, Name) ?? RankStates.Stall(States, Limits, Name)) is { } sentence)
             {
                 End(sentence);
             }

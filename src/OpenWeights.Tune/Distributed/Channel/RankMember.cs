@@ -104,7 +104,7 @@ internal sealed class RankMember : RankChannel
         throw new RankFailedException($"{Name(Rank)} waited {Limits.Operation.TotalSeconds:0} s for {Activity.Read().Operation(number) ?? "an operation"}, and {Name(0)} does not say why.");
     }
 
-    private protected override IReadOnlyList<string> Exchange(long number, string text)
+    private protected override IReadOnlyList<string> Exchange(long number, string text, bool isPatient)
     {
         if (!_connection.TrySend(RankMessage.Text, $"{number}\n{text}"))
         {
@@ -128,7 +128,7 @@ internal sealed class RankMember : RankChannel
                     HubIsGone();
                 }
 
-                if (Environment.TickCount64 > until)
+                if (!isPatient && Environment.TickCount64 > until)
                 {
                     throw new RankFailedException($"{Name(0)} did not answer an exchange for {Limits.Operation.TotalSeconds:0} s.");
                 }
@@ -274,6 +274,7 @@ internal sealed class RankMember : RankChannel
                 continue;
             }
 
+            Activity.Look();
             _ = _connection.TrySend(RankMessage.Alive, Activity.Read().Write());
             if (StoodStill())
             {

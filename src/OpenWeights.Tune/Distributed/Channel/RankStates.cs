@@ -43,26 +43,48 @@ internal static class RankStates
 
     /// <summary>One sentence if a rank is stuck while another waits for it; null otherwise.</summary>
     /// <param name="states">All ranks, and whether they have ended.</param>
+    /// <param name="limits">How long a rank may take.</param>
     /// <param name="name">A rank's name with its host.</param>
-    internal static string? Stall(IReadOnlyList<(RankState State, bool HasLeft)> states, Func<int, string> name)
+    internal static string? Stall(IReadOnlyList<(RankState State, bool HasLeft)> states, RankLimits limits, Func<int, string> name)
     {
         for (var rank = 0; rank < states.Count; rank++)
         {
             var stuck = states[rank].State;
-            if (states[rank].HasLeft || !stuck.IsStuck)
+            if (states[rank].HasLeft || stuck.Idle == 0)
             {
                 continue;
             }
 
-            var waiting = Enumerable.Range(0, states.Count).Where(r => !states[r].HasLeft && states[r].State.Awaited > stuck.Begun).ToList();
-            if (waiting.Count > 0)
+            var waiting = Enumerable.Range(0, states.Count).Where(r => !states[r].HasLeft && states[r].State.Awaited > stuck.Reached).ToList();
+            if (waiting.Count > 0 && Stall(stuck, waiting.Select(r => states[r].State), limits) is var (why, variable))
             {
                 var state = states[waiting[0]].State;
-                return $"{name(rank)} lives, but has not got on for {stuck.Idle} s, while {name(waiting[0])} waits for it in operation {state.Awaited}{(state.Operation(state.Awaited) is { } label ? $", {label}" : "")}: it is stuck ({RankLimits.StallVariable} is the limit in seconds).";
+                return $"{name(rank)} lives, but has not got on for {stuck.Idle} s, while {name(waiting[0])} waits for it in operation {state.Awaited}{(state.Operation(state.Awaited) is { } label ? $", {label}" : "")}: it is stuck{(stuck.Kind.Length > 0 ? $" in {stuck.Kind}" : "")}{why} ({variable} is the limit in seconds).";
             }
         }
 
         return null;
+    }
+
+    // Why a rank that others wait for counts as stuck, and the limit's variable; null if it does not.
+    private static (string Why, string Variable)? Stall(RankState stuck, IEnumerable<RankState> waiting, RankLimits limits)
+    {
+        var stall = limits.Stall.TotalSeconds;
+        if (stall > 0 && stuck.IsStuck)
+        {
+            return ("", RankLimits.StallVariable);
+        }
+
+        if (stall > 0 && stuck.Quiet > stall)
+        {
+            return (", and neither computes nor reads nor writes", RankLimits.StallVariable);
+        }
+
+        // What it has never done before, those that wait for it may have done already.
+        var others = stuck.IdleLimit > 0 ? [] : waiting.Select(s => s.Paces.GetValueOrDefault(stuck.Kind)).OfType<RankPace>().ToList();
+        return stall > 0 && others.Count > 0 && stuck.Idle > others.Max(p => p.Limit(stuck.Amount, stall)) ? (", where the others got on within a fifth of that", RankLimits.StallVariable)
+            : stuck.Idle > limits.Operation.TotalSeconds ? ("", RankLimits.OperationVariable)
+            : null;
     }
 
     /// <summary>One sentence on who held up an operation.</summary>

@@ -56,7 +56,7 @@ internal sealed class SampledAnswers(ObjectiveContext context) : IAnswerSource, 
         _metrics["seconds/generation"] = Stopwatch.GetElapsedTime(started).TotalSeconds;
         started = Stopwatch.GetTimestamp();
         JudgedAnswer[] answers = [.. asked.Zip(made, (a, g) => Judged(a.Row, g))];
-        var rewards = _rewards.Score(answers);
+        var rewards = Judge(answers);
         _metrics["seconds/rewards"] = Stopwatch.GetElapsedTime(started).TotalSeconds;
         IReadOnlyList<TokenRow> own = [.. answers.Select((answer, i) => Row(answer, string.Create(CultureInfo.InvariantCulture, $"{batch}.{asked[i].Group}"), rewards[i], made[i].LogProbs))];
         return RankedAnswers.Join(context.Ranks, own, model.Device);
@@ -64,6 +64,13 @@ internal sealed class SampledAnswers(ObjectiveContext context) : IAnswerSource, 
 
     /// <inheritdoc/>
     public void Dispose() => _rewards.Dispose();
+
+    // A reward may ask a program or a server.
+    private IReadOnlyList<IReadOnlyDictionary<string, double?>> Judge(IReadOnlyList<JudgedAnswer> answers)
+    {
+        using var outside = context.Ranks.Activity?.Outside();
+        return _rewards.Score(answers);
+    }
 
     private List<GenerationResult> Generate(CausalLanguageModel model, IReadOnlyList<int[]> prompts, long batch, int first)
     {

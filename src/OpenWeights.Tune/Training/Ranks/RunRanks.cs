@@ -36,12 +36,12 @@ internal sealed class RunRanks : IDisposable
         return RankStart.Guard(Group, action);
     }
 
-    /// <summary>Does what leaves files behind that the next call finds: first on one rank of each machine, then on the others.</summary>
+    /// <summary>Fetches files that the next call finds: first on one rank of each machine, then on the others. It must have limits of its own: the others wait for it.</summary>
     /// <param name="work">The work.</param>
     public void OncePerHost(Action work)
     {
         ArgumentNullException.ThrowIfNull(work);
-        _ = Group.OncePerHost(() =>
+        _ = Group.OncePerHost(null, () =>
         {
             work();
             return true;

@@ -50,6 +50,18 @@ internal static class RankFaults
                 }
 
                 break;
+            case "spin":
+                // It computes something else than the others, for ever, in what it does for the first time.
+                using (group.Activity!.Do("a step"))
+                {
+                    while (isOdd)
+                    {
+                    }
+
+                    Sum(group, values.fill_(1));
+                }
+
+                break;
             case "sleep":
                 Thread.Sleep(isOdd ? Timeout.Infinite : 0);
                 break;

@@ -41,14 +41,14 @@ internal sealed partial class RankProcesses : IDisposable
     }
 
     /// <summary>Starts ranks by an mpirun.</summary>
-    /// <param name="mpi">openmpi or mpich.</param>
+    /// <param name="mpi">openmpi, mpich, or mpich-as-it-is: without the option that owt launch gives it.</param>
     /// <param name="ranks">How many.</param>
     /// <param name="scenario">What they do.</param>
     /// <param name="variables">Variables of their environment.</param>
     internal static RankProcesses Start(string mpi, int ranks, string scenario, params (string Name, string Value)[] variables)
     {
-        string[] options = mpi == "openmpi" ? ["--oversubscribe", "--bind-to", "none", "-n", $"{ranks}"] : ["-disable-auto-cleanup", "-n", $"{ranks}"];
-        return new RankProcesses([Info([Mpirun(mpi), .. options], scenario, [.. variables, ("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")])]);
+        string[] options = mpi == "openmpi" ? ["--oversubscribe", "--bind-to", "none", "-n", $"{ranks}"] : [.. mpi == "mpich" ? ["-disable-auto-cleanup"] : Array.Empty<string>(), "-n", $"{ranks}"];
+        return new RankProcesses([Info([Mpirun(mpi.Split('-')[0]), .. options], scenario, [.. variables, ("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")])]);
     }
 
     /// <summary>Starts ranks as processes of this one, which meet at an address.</summary>

@@ -26,12 +26,20 @@ internal static class RankTraining
     /// <summary>Variable with a setting that the last rank has otherwise.</summary>
     internal const string OddSettingVariable = "OWT_TEST_ODD_SETTING";
 
+    /// <summary>Variable with the rank that hangs, what it does then, and how: "1 loading the model:sleep".</summary>
+    internal const string HangVariable = "OWT_TEST_HANG";
+
     internal static void Run(RankGroup group)
     {
         var isOdd = group.Rank == group.Size - 1;
         if (Environment.GetEnvironmentVariable(isOdd ? OddFolderVariable : FolderVariable) is { } folder)
         {
             Directory.SetCurrentDirectory(folder);
+        }
+
+        if (Environment.GetEnvironmentVariable(HangVariable) is { } hang && hang.StartsWith($"{group.Rank} ", StringComparison.Ordinal))
+        {
+            group.Activity!.Passing = doing => Hang(group, doing, hang[2..].Split(':'));
         }
 
         string[] settings = isOdd && Environment.GetEnvironmentVariable(OddSettingVariable) is { } setting ? [setting] : [];
@@ -43,6 +51,19 @@ internal static class RankTraining
         run.Stepped = step => StopAfter(step, isOdd ? last : 0, stop);
         _ = run.Run(overwrite: false, "test", stop.Token);
         RankScenarios.Say(group, run.IsStopped ? "stopped" : "trained");
+    }
+
+    private static void Hang(RankGroup group, string doing, string[] wanted)
+    {
+        if (doing == wanted[0])
+        {
+            RankScenarios.Say(group, "hangs");
+        }
+
+        while (doing == wanted[0])
+        {
+            Thread.Sleep(wanted[1] == "sleep" ? Timeout.Infinite : 0);
+        }
     }
 
     private static void StopAfter(long step, long last, CancellationTokenSource stop)

@@ -22,7 +22,6 @@ internal sealed class NcclEngine : ICollectives
     private readonly IDisposable? _starter;
     private readonly nint _communicator;
     private readonly nint _stream;
-    private readonly nint _before;
     private readonly Lock _gate = new();
     private readonly Queue<Pending> _running = new();
     private readonly Stack<nint> _free = new();
@@ -34,7 +33,7 @@ internal sealed class NcclEngine : ICollectives
     {
         (_nccl, _cuda, _communicator, Rank, Size, _channel, _activity, _limits, _starter) = (nccl, cuda, communicator, place.Rank, place.Size, channel, activity, limits, starter);
         Name = nccl.Name;
-        (_stream, _before) = cuda is null ? (Default, 0) : (cuda.CreateStream(), cuda.CreateEvent());
+        _stream = cuda is null ? Default : cuda.CreateStream();
         _watch = new Thread(Watch) { IsBackground = true, Name = "nccl watch" };
         _watch.Start();
     }
@@ -62,7 +61,7 @@ internal sealed class NcclEngine : ICollectives
             var nccl = NcclLibrary.Load(Environment.GetEnvironmentVariable);
             RankAgreement.Require(channel, "the version of NCCL", nccl.Name);
             var id = Convert.FromBase64String(channel.Exchange(channel.Rank == 0 ? Convert.ToBase64String(nccl.CreateId()) : "")[0]);
-            return new NcclEngine(nccl, CudaRuntime.Find(Environment.GetEnvironmentVariable), nccl.Join(id, channel.Rank, size), new RankGroupPlace(channel.Rank, size), channel, activity, limits, starter);
+            return new NcclEngine(nccl, CudaRuntime.Find(Environment.GetEnvironmentVariable), Join(nccl, id, channel, size, activity), new RankGroupPlace(channel.Rank, size), channel, activity, limits, starter);
         }
         catch (Exception e) when (e is NcclException or RankFailedException)
         {
@@ -70,6 +69,13 @@ internal sealed class NcclEngine : ICollectives
             channel.Fail(e.Message);
             throw new RankFailedException(channel.Failure ?? e.Message, e);
         }
+    }
+
+    // It waits inside for all ranks.
+    private static nint Join(NcclLibrary nccl, byte[] id, RankChannel channel, int size, RankActivity activity)
+    {
+        using var waiting = activity.Wait(activity.Begin("start of NCCL"));
+        return nccl.Join(id, channel.Rank, size);
     }
 
     /// <inheritdoc/>
@@ -144,10 +150,10 @@ internal sealed class NcclEngine : ICollectives
             lock (_gate)
             {
                 Recycle();
-                _cuda.Record(_before, Default);
-                _cuda.Wait(_stream, _before);
+                (pending.Before, pending.After) = (Event(), Event());
+                _cuda.Record(pending.Before, Default);
+                _cuda.Wait(_stream, pending.Before);
                 enqueue(_stream);
-                pending.After = _free.TryPop(out var free) ? free : _cuda.CreateEvent();
                 _cuda.Record(pending.After, _stream);
                 _running.Enqueue(pending);
             }
@@ -165,6 +171,8 @@ internal sealed class NcclEngine : ICollectives
         return pending;
     }
 
+    private nint Event() => _free.TryPop(out var free) ? free : _cuda!.CreateEvent();
+
     // Events of what is done are used again.
     private void Recycle()
     {
@@ -172,6 +180,7 @@ internal sealed class NcclEngine : ICollectives
         {
             _ = _running.Dequeue();
             oldest.IsDone = true;
+            _free.Push(oldest.Before);
             _free.Push(oldest.After);
         }
     }
@@ -200,7 +209,9 @@ internal sealed class NcclEngine : ICollectives
                     continue;
                 }
 
-                var oldest = Oldest();
+                var (oldest, isReady) = Oldest();
+                _activity.Reaches(oldest is not null && !isReady ? oldest.Number - 1 : null);
+                oldest = isReady ? oldest : null;
                 if ((oldest?.Number ?? 0) != awaited)
                 {
                     waiting?.Dispose();
@@ -222,17 +233,18 @@ internal sealed class NcclEngine : ICollectives
         waiting?.Dispose();
     }
 
-    private Pending? Oldest()
+    // The oldest operation that is not done, and whether the GPU has computed what it needs: then it waits for other ranks.
+    private (Pending? Oldest, bool IsReady) Oldest()
     {
         if (_cuda is null)
         {
-            return null;
+            return (null, false);
         }
 
         lock (_gate)
         {
             Recycle();
-            return _running.TryPeek(out var oldest) ? oldest : null;
+            return _running.TryPeek(out var oldest) ? (oldest, _cuda.IsDone(oldest.Before)) : (null, false);
         }
     }
 
@@ -243,6 +255,8 @@ internal sealed class NcclEngine : ICollectives
         private readonly long _begun = Environment.TickCount64;
 
         internal long Number => number;
+
+        internal nint Before { get; set; }
 
         internal nint After { get; set; }
 
