@@ -49,7 +49,7 @@ refuses() {
 publish() {
     rm -rf "$work/app"
     dotnet publish "$root/src/OpenWeights.Tune.Cli/OpenWeights.Tune.Cli.csproj" -c Release -r win-x64 --self-contained false -nologo -v:q -o "$work/app" \
-        -p:TorchRuntime=cpu -p:BuildFlavor=-windows >"$work/publish.log" 2>&1 || {
+        -p:TorchRuntime=cpu -p:BuildFlavor=-windows -p:RunAnalyzers=false >"$work/publish.log" 2>&1 || {
         cat "$work/publish.log"
         return 1
     }

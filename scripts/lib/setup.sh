@@ -324,15 +324,16 @@ PROJECT
     touch "$probe/asked"
 }
 
-# Builds a project or solution in Release if anything changed; what the build says is in artifacts/build.log.
+# try_build PROJECT STAMP [ARGUMENTS]: builds a project or solution in Release if anything changed; what the build says is in artifacts/build.log.
 try_build() {
-    stamp=$root/artifacts/$2.$runtime.stamp
+    stamp=$root/artifacts/$2.$runtime.stamp built=$1
+    shift 2
     changed_since "$stamp" || return 0
     mkdir -p "$root/artifacts"
     say "building ..."
     fetch_ahead_compiler
     touch "$stamp.new"
-    dotnet build "$root/$1" -c Release -nologo -clp:NoSummary -v:q "-p:TorchRuntime=$runtime" >"$root/artifacts/build.log" 2>&1 || return 1
+    dotnet build "$root/$built" -c Release -nologo -clp:NoSummary -v:q "-p:TorchRuntime=$runtime" "$@" >"$root/artifacts/build.log" 2>&1 || return 1
     mv -f "$stamp.new" "$stamp"
 }
 

@@ -10,7 +10,7 @@ public sealed class DoubleInterruptTests
     public void Two_interrupts_at_any_moment_of_training_end_with_130_and_nothing_else()
     {
         // OWT_TEST_INTERRUPTS=200 for many; a few otherwise, since each takes a start of the program.
-        var rounds = int.Parse(Environment.GetEnvironmentVariable("OWT_TEST_INTERRUPTS") ?? "12", CultureInfo.InvariantCulture);
+        var rounds = int.Parse(Environment.GetEnvironmentVariable("OWT_TEST_INTERRUPTS") ?? "6", CultureInfo.InvariantCulture);
         using var work = new Workspace("max_steps: 1000, micro_batch_size: 600, warmup_steps: 2", rows: 2400);
         var random = new Random(7);
         var atOnce = 0;

@@ -109,7 +109,7 @@ public sealed class LossScaleTests
         var shape = new ModelShape { HiddenSize = 32, IntermediateSize = 48, Layers = 2, Heads = 4, KeyValueHeads = 2, VocabularySize = TinyModel.Vocabulary, MaxPositions = 128 };
         _ = NewModel.Write(family, shape, seed: 7, bfloat16, folder.At("model"), addTokenizer: null);
         _ = TinyModel.WriteRows(folder, 12);
-        var (exact, half) = (Train(folder, "float32", adapter: true), Train(folder, "float16", adapter: true));
+        var (exact, half) = (Train(folder, "float32", adapter: true, steps: 2), Train(folder, "float16", adapter: true));
         Assert.That(half.Steps.Select(static s => double.IsFinite(s.Loss)), Is.All.True, "nothing overflows forward");
         Assert.That(half.Steps[^1].Skipped, Is.False, "and backward nothing at a scale that is soon found");
 
@@ -191,7 +191,7 @@ public sealed class LossScaleTests
         return (loss.to(float64).ToDouble() / (ids.Length - 1), norm);
     }
 
-    private static SilentListener Train(TemporaryFolder folder, string dtype, bool adapter)
+    private static SilentListener Train(TemporaryFolder folder, string dtype, bool adapter, int steps = 12)
     {
         if (!Directory.Exists(folder.At("model")))
         {
@@ -200,17 +200,17 @@ public sealed class LossScaleTests
         }
 
         var listener = new SilentListener();
-        using var run = TrainingRun.Prepare(Config(folder, dtype, adapter), listener);
+        using var run = TrainingRun.Prepare(Config(folder, dtype, adapter, steps), listener);
         Assert.That(run.Run(overwrite: true, "test", CancellationToken.None), Is.Not.Null);
         return listener;
     }
 
-    private static RunConfig Config(TemporaryFolder folder, string dtype, bool adapter) => new()
+    private static RunConfig Config(TemporaryFolder folder, string dtype, bool adapter, int steps = 12) => new()
     {
         OutputDir = folder.At("run"),
         Model = new ModelSection { Path = folder.At("model"), Device = TestDevice.Name, Dtype = dtype },
         Adapter = adapter ? new AdapterSection { Rank = 4 } : null,
         Data = new DataSection { Train = [new DataSource { Path = folder.At("rows.jsonl") }], Packing = false },
-        Training = new TrainingSection { MaxSteps = 12, MicroBatchSize = 2, GradientAccumulationSteps = 2, WarmupSteps = 1, LearningRate = 5e-3 },
+        Training = new TrainingSection { MaxSteps = steps, MicroBatchSize = 2, GradientAccumulationSteps = 2, WarmupSteps = 1, LearningRate = 5e-3 },
     };
 }

@@ -160,6 +160,12 @@ internal static class RankScenarios
     /// <summary>Numbers of all ranks, which each rank can make by itself, and what collectives make of them.</summary>
     private sealed class OneCase
     {
+        // What a rank gives begins at one of so many places among the numbers.
+        private const int Starts = 1 << 20;
+
+        // Sums of such numbers depend on their order.
+        private static readonly double[] s_numbers = MakeNumbers(Starts + (4 * 400_000));
+
         private readonly RankGroup _group;
         private readonly int _length;
         private readonly int _root;
@@ -170,18 +176,8 @@ internal static class RankScenarios
         {
             (_group, _length, _root, _name) = (group, length, seed % group.Size, $"{length} {dtype}");
 
-            // Sums of such numbers depend on their order.
             _given = [.. Enumerable.Range(0, group.Size).Select(rank =>
-            {
-                var random = new Random((seed * 1000) + rank);
-                var numbers = new double[length * group.Size];
-                for (var i = 0; i < numbers.Length; i++)
-                {
-                    numbers[i] = (random.NextDouble() - 0.5) * (1 << random.Next(12));
-                }
-
-                return tensor(numbers, float64).to(dtype);
-            })];
+                tensor(s_numbers.AsSpan(new Random((seed * 1000) + rank).Next(Starts), length * group.Size).ToArray(), float64).to(dtype))];
         }
 
         private Tensor Mine => _given[_group.Rank];
@@ -236,6 +232,18 @@ internal static class RankScenarios
                     yield return (ranks.BeginReduceScatterSum(values, sum), () => Same("reduce-scatter", sum, Part(Sum, _group.Rank)));
                     break;
             }
+        }
+
+        private static double[] MakeNumbers(int count)
+        {
+            var random = new Random(5);
+            var numbers = new double[count];
+            for (var i = 0; i < count; i++)
+            {
+                numbers[i] = (random.NextDouble() - 0.5) * (1 << random.Next(12));
+            }
+
+            return numbers;
         }
 
         private Tensor Part(Tensor values, int part) => values.narrow(0, part * _length, _length);
