@@ -193,7 +193,9 @@ public sealed class RealModelTests
         }
 
         var (exact, half) = (Step(float32), Step(float16));
-        Assert.That(half.Loss, Is.EqualTo(exact.Loss).Within(0.01));
+
+        // Processors that multiply float16 themselves (AVX512-FP16) add the products in it too, and differ by 0.0108 of 6.55; others by less than 0.01.
+        Assert.That(half.Loss, Is.EqualTo(exact.Loss).Within(0.3).Percent);
         Assert.That(half.Norm, Is.EqualTo(exact.Norm).Within(3).Percent);
     }
 
