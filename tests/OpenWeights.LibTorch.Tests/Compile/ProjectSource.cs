@@ -58,7 +58,7 @@ internal sealed class ProjectSource
         return generated;
     }
 
-    private IEnumerable<string> Items(string name) => _project.Descendants(name).Select(static e => e.Attribute("Include")?.Value).OfType<string>();
+    private IEnumerable<string> Items(string name) => _project.Descendants(name).SelectMany(static e => e.Attribute("Include")?.Value.Split(';') ?? []);
 
     private string ProjectWide() => string.Join('\n', [
         ImplicitUsings,
